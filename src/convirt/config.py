@@ -1,0 +1,218 @@
+"""Every setting of a run, as frozen dataclasses; the defaults are the paper's chest encoder.
+
+A section reference after a field names the place in the ConVIRT paper that fixes its default; "silent" marks a
+choice of ours, listed in docs/paper.md.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from convirt.errors import InputError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig:
+    """The image encoder f_v."""
+
+    name: str = "resnet50.tv_in1k"
+    """Architecture: any timm model name (2.3: ResNet-50)."""
+    weights: str = "hub"
+    """Where the initial weights come from: `hub` (timm's pretrained tag), `random`, `package:NAME` (a weight file inside
+    an installed Python package), or the path of a local file or folder (A: ImageNet)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderConfig:
+    """The text encoder f_u."""
+
+    source: str = "emilyalsentzer/Bio_ClinicalBERT"
+    """Hugging Face hub id, local folder, or `package:NAME` (a model folder inside an installed package) (2.3)."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` keeps only the architecture and the tokenizer of the source."""
+    pooling: Literal["max", "mean", "cls"] = "max"
+    """How token vectors become one vector; padding never takes part (2.3: max)."""
+    frozen_layers: int = 6
+    """How many transformer layers, counted from the input, are not trained (2.3: the first 6)."""
+    freeze_embeddings: bool = True
+    """Whether the embedding tables stay as they are (2.3)."""
+    max_tokens: int = 128
+    """Longer sentences are cut to this many word pieces (silent)."""
+
+    def __post_init__(self) -> None:
+        _require(self.frozen_layers >= 0, f"text_encoder.frozen_layers must be 0 or more, got {self.frozen_layers}")
+        _require(self.max_tokens >= 4, f"text_encoder.max_tokens must be 4 or more, got {self.max_tokens}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionConfig:
+    """The projections g_v and g_u into the shared space."""
+
+    dim: int = 512
+    """Size d of the shared space (A)."""
+    hidden: int | None = None
+    """Width of the single hidden layer; None means as wide as its input (silent)."""
+    linear: bool = False
+    """Replace the hidden layer by one linear map (F, table 5)."""
+    bias: bool = True
+    """Whether the linear maps have a bias (silent)."""
+
+    def __post_init__(self) -> None:
+        _require(self.dim >= 1, f"projection.dim must be positive, got {self.dim}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformConfig:
+    """The image transformation family T that t_v is drawn from (2.3, A)."""
+
+    size: int = 224
+    """Side of the square that the encoder sees, pixels (A)."""
+    crop: tuple[float, float] = (0.6, 1.0)
+    """Range of the ratio of crop area to image area (A; area is silent)."""
+    flip: float = 0.5
+    """Probability of a horizontal flip (A). It destroys laterality: see docs/results.md."""
+    degrees: float = 20.0
+    """Rotation is uniform in [-degrees, degrees] (A)."""
+    translate: float = 0.1
+    """Largest shift as a part of the side, in both directions (A)."""
+    scale: tuple[float, float] = (0.95, 1.05)
+    """Range of the affine scale (A)."""
+    brightness: tuple[float, float] = (0.6, 1.4)
+    """Range of the brightness ratio (A)."""
+    contrast: tuple[float, float] = (0.6, 1.4)
+    """Range of the contrast ratio (A)."""
+    blur_sigma: tuple[float, float] = (0.1, 3.0)
+    """Range of the Gaussian's sigma, pixels (A)."""
+    blur_kernel: int = 23
+    """Side of the blur kernel, odd, pixels (silent: about a tenth of 224, as SimCLR has it)."""
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 16, f"transform.size must be at least 16, got {self.size}")
+        _require(0 <= self.flip <= 1, f"transform.flip is a probability, got {self.flip}")
+        _require(self.blur_kernel % 2 == 1, f"transform.blur_kernel must be odd, got {self.blur_kernel}")
+        for name in ("crop", "scale", "brightness", "contrast", "blur_sigma"):
+            low, high = getattr(self, name)
+            _require(0 <= low <= high, f"transform.{name} must be a range 0 <= low <= high, got {low}, {high}")
+        _require(0 < self.crop[0] and self.crop[1] <= 1, f"transform.crop must lie in (0, 1], got {self.crop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The bidirectional contrastive objective (2.2)."""
+
+    temperature: float = 0.1
+    """tau, fixed (A)."""
+    weight: float = 0.75
+    """lambda, the share of the image-to-text loss (A)."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0, f"objective.temperature must be positive, got {self.temperature}")
+        _require(0 <= self.weight <= 1, f"objective.weight must lie in [0, 1], got {self.weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Adam and its schedule (A)."""
+
+    learning_rate: float = 1e-4
+    """Initial learning rate (A)."""
+    weight_decay: float = 1e-6
+    """L2 penalty (A)."""
+    batch_size: int = 32
+    """Pairs per step (A)."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up (not in the paper; used by the demo alone)."""
+    cosine_steps: int | None = None
+    """If set, the rate also falls along a half cosine to zero at this step (not in the paper; used by the demo alone)."""
+    clip_norm: float | None = None
+    """Largest gradient norm, if any (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, f"optimiser.learning_rate must be positive, got {self.learning_rate}")
+        _require(self.batch_size >= 2, f"optimiser.batch_size must be at least 2, got {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Validation, rate halving, stopping and the best checkpoint (A)."""
+
+    every: int = 5000
+    """Steps between evaluations (A)."""
+    pairs: int = 5000
+    """How many held-out pairs are scored (A)."""
+    patience: int = 5
+    """The rate is halved when the loss has not fallen for this many evaluations (A)."""
+    factor: float = 0.5
+    """What the rate is multiplied by then (A)."""
+    max_evaluations: int = 200
+    """Training stops after this many evaluations (A)."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "pairs", "patience", "max_evaluations"):
+            _require(getattr(self, name) >= 1, f"validation.{name} must be at least 1, got {getattr(self, name)}")
+        _require(0 < self.factor < 1, f"validation.factor must lie in (0, 1), got {self.factor}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """One pretraining run, whole: what `config.json` of a run holds."""
+
+    recipe: str = "paper_chest"
+    """Name of the recipe that this configuration started from."""
+    method: str = "convirt"
+    """Pretraining method, a key of `convirt.methods.METHODS`."""
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    seed: int = 0
+    """Every draw is a function of this seed, the epoch and the step."""
+    max_steps: int | None = None
+    """Stop after this many steps, if before the validation rule does."""
+    checkpoint_every: int = 1000
+    """Steps between resumable checkpoints; one is also written at each evaluation and at a stop signal."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Number format; auto is bf16-mixed on a GPU that has it, 16-mixed on other GPUs, 32-true on a CPU (A: mixed)."""
+    workers: int = 0
+    """Processes that read batches ahead; the batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be at least 1, got {self.max_steps}")
+        _require(self.checkpoint_every >= 1, f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+        _require(self.workers >= 0, f"workers must be 0 or more, got {self.workers}")
+
+
+def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "config") -> T:
+    """Rebuild a configuration dataclass from plain JSON values.
+
+    Args:
+        cls: A dataclass of this module.
+        values: What `dataclasses.asdict` gave, perhaps through JSON; lists become tuples where a tuple is declared.
+        where: How the error message names the place.
+
+    Raises:
+        InputError: An unknown key, or a value that the dataclass refuses.
+    """
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    hints = get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(hints[name], type) and is_dataclass(hints[name]):
+            value = from_dict(hints[name], value, where=f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    return cls(**arguments)

