@@ -1,0 +1,249 @@
+"""A pretrained model at work: images and texts to vectors (ConVIRT, sections 2.2 and 3).
+
+Two spaces are never mixed up: the *features* h_v and h_u of the encoders, which classification and image-image
+retrieval use, and the *shared* space of v and u, in which an image can be compared with a text.
+
+Shape legend: N items given, B of them in a batch, H W sides of an image, S side of the padded square, R side of the
+view, D size of a vector.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convirt.config import PretrainConfig
+from convirt.data.grey import as_many, grey_image
+from convirt.encoders import (
+    ImageEncoder,
+    Projection,
+    TextEncoder,
+    build_image_encoder,
+    load_image_encoder,
+    load_text_encoder,
+)
+from convirt.errors import InputError
+from convirt.training.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, read_tensors, standing_folder
+from convirt.transforms import plain_view, square
+
+Space = Literal["shared", "features"]
+T = TypeVar("T")
+
+
+class Model:
+    """Two towers, or one of them, ready for inference.
+
+    Attributes:
+        config: The configuration that the model was trained with.
+        name: For tables: the folder it was loaded from, or the name of the baseline.
+        device: Where it computes.
+        image_dim, text_dim: Sizes of h_v and h_u; None for an absent tower.
+        shared_dim: Size of v and u; None when there are no projections.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        *,
+        name: str,
+        device: torch.device,
+        image_encoder: ImageEncoder | None = None,
+        image_projection: Projection | None = None,
+        text_encoder: TextEncoder | None = None,
+        text_projection: Projection | None = None,
+    ) -> None:
+        self.config = config
+        self.name = name
+        self.device = device
+        self.image_encoder = _for_inference(image_encoder, device)
+        self.image_projection = _for_inference(image_projection, device)
+        self.text_encoder = _for_inference(text_encoder, device)
+        self.text_projection = _for_inference(text_projection, device)
+        self.image_dim = None if image_encoder is None else image_encoder.dim
+        self.text_dim = None if text_encoder is None else text_encoder.dim
+        projections = (image_projection, text_projection)
+        self.shared_dim = next((projection.dim for projection in projections if projection is not None), None)
+
+    @torch.inference_mode()
+    def encode_image(
+        self, images: Any, *, space: Space = "shared", normalise: bool = True, batch_size: int = 64
+    ) -> np.ndarray:
+        """Encode images, zero-padded to a square and resized to the view that the model was trained on.
+
+        Args:
+            images: One image or an iterable of them, which is read as it goes: PIL images; arrays or tensors
+                H x W, 1 x H x W, H x W x 3 or 3 x H x W; uint8, uint16, or floats in [0, 1]. Colour becomes grey.
+            space: `shared` for v, to be compared with texts; `features` for h_v.
+            normalise: Scale each vector to length 1.
+            batch_size: Images at a time.
+
+        Returns:
+            float32 [N, D]; one image gives [1, D].
+
+        Raises:
+            InputError: An image has another form, or the model has no image tower or no shared space.
+        """
+        encoder = _present(self.image_encoder, "image tower", self.name)
+        projection = self._projection(self.image_projection, space)
+        size = self.config.transform.size
+
+        def encode(batch: list[Any]) -> Tensor:
+            views_B1RR = torch.cat([plain_view(square(grey_image(image))[None], size) for image in batch])
+            return encoder(views_B1RR.to(self.device))
+
+        dim = self.image_dim if space == "features" else self.shared_dim
+        return _encode_all(as_many(images), encode, projection, normalise, batch_size, dim)
+
+    @torch.inference_mode()
+    def encode_text(
+        self, texts: str | Iterable[str], *, space: Space = "shared", normalise: bool = True, batch_size: int = 64
+    ) -> np.ndarray:
+        """Encode texts; training saw single sentences.
+
+        Args:
+            texts: One string or an iterable of them.
+            space: `shared` for u, to be compared with images; `features` for h_u.
+            normalise: Scale each vector to length 1.
+            batch_size: Texts at a time.
+
+        Returns:
+            float32 [N, D]; one string gives [1, D].
+
+        Raises:
+            InputError: Something is no string, or the model has no text tower or no shared space.
+        """
+        encoder = _present(self.text_encoder, "text tower", self.name)
+        projection = self._projection(self.text_projection, space)
+
+        def encode(batch: list[str]) -> Tensor:
+            if wrong := next((text for text in batch if not isinstance(text, str)), None):
+                raise InputError(f"encode_text takes strings, got {type(wrong).__name__}")
+            return encoder({name: tensor.to(self.device) for name, tensor in encoder.tokenize(batch).items()})
+
+        dim = self.text_dim if space == "features" else self.shared_dim
+        return _encode_all([texts] if isinstance(texts, str) else texts, encode, projection, normalise, batch_size, dim)
+
+    def _projection(self, projection: Projection | None, space: Space) -> Projection | None:
+        if space not in ("shared", "features"):
+            raise InputError(f"space {space!r} is unknown; it is 'shared' or 'features'")
+        return None if space == "features" else _present(projection, "shared space (use space='features')", self.name)
+
+
+def load(
+    run: str | Path, *, part: Literal["both", "image", "text"] = "both", device: str | torch.device = "auto"
+) -> Model:
+    """Load a pretrained model from what its folder holds alone: no hub, no package of weights.
+
+    Args:
+        run: Folder of a run, of which `best/` is taken, or a checkpoint folder.
+        part: Load one tower alone, in half the time and memory.
+        device: A PyTorch device, or `auto` for a GPU if there is one.
+
+    Raises:
+        InputError: There is no checkpoint, or it is damaged.
+    """
+    run = Path(run)
+    folder = standing_folder(run / "best") or run
+    if not folder.is_dir():
+        raise InputError(f"{run}: no such folder; give the --out folder of `convirt pretrain`")
+    if not (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() and (folder / "corpus.json").is_file():
+        raise InputError(f"{run}: the run has no best checkpoint yet; it comes with the first evaluation")
+    if part not in ("both", "image", "text"):
+        raise InputError(f"part {part!r} is unknown; it is 'both', 'image' or 'text'")
+    config = read_config(folder)
+    tensors = read_tensors(folder / WEIGHTS)
+    parts: dict[str, Any] = {}
+    if part != "text":
+        parts["image_encoder"] = load_image_encoder(folder)
+        if any(name.startswith("image_projection.") for name in tensors):
+            parts["image_projection"] = Projection(parts["image_encoder"].dim, config.projection)
+    if part != "image":
+        parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
+        parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
+    if part != "both":
+        tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
+    load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
+    return Model(config, name=run.name, device=_device(device), **parts)
+
+
+def baseline(
+    kind: Literal["imagenet", "random"],
+    like: Model | PretrainConfig,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+) -> Model:
+    """The image encoder that pretraining is measured against: same architecture, features only (section 3.3).
+
+    Args:
+        kind: `imagenet` for the initial weights that the configuration names; `random` for default initialisation.
+        like: The model, or its configuration, to stand beside.
+        seed: Decides random weights.
+        device: A PyTorch device, or `auto` for a GPU if there is one.
+
+    Raises:
+        InputError: The initial weights cannot be had, or the configuration names none.
+    """
+    config = like if isinstance(like, PretrainConfig) else like.config
+    if kind not in ("imagenet", "random"):
+        raise InputError(f"baseline {kind!r} is unknown; it is 'imagenet' or 'random'")
+    encoder_config = config.image_encoder
+    if kind == "random":
+        encoder_config = replace(encoder_config, weights="random")
+    elif encoder_config.weights == "random":
+        raise InputError(
+            "baseline 'imagenet': the run's image_encoder.weights is 'random', so there are no such weights"
+        )
+    encoder = build_image_encoder(encoder_config, seed=seed)
+    return Model(
+        replace(config, image_encoder=encoder_config), name=kind, device=_device(device), image_encoder=encoder
+    )
+
+
+def _encode_all(
+    items: Iterable[T],
+    encode: Callable[[list[T]], Tensor],
+    projection: Projection | None,
+    normalise: bool,
+    batch_size: int,
+    dim: int | None,
+) -> np.ndarray:
+    rows: list[np.ndarray] = []
+    for batch in _batches(items, batch_size):
+        vectors_BD = encode(batch)
+        if projection is not None:
+            vectors_BD = projection(vectors_BD)
+        if normalise:
+            vectors_BD = F.normalize(vectors_BD, dim=1)
+        rows.append(vectors_BD.float().cpu().numpy())
+    return np.concatenate(rows) if rows else np.empty((0, dim or 0), dtype=np.float32)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _for_inference(module: Any, device: torch.device) -> Any:
+    if module is None:
+        return None
+    return module.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _present(part: Any, what: str, name: str) -> Any:
+    if part is None:
+        raise InputError(f"the model {name!r} has no {what}")
+    return part
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

@@ -1,0 +1,101 @@
+"""Adam, its learning rate, and the rule that halves the rate and picks the best checkpoint (ConVIRT, appendix A)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convirt.config import OptimiserConfig, ValidationConfig
+from convirt.methods import Method
+
+
+def build_optimiser(method: Method, config: OptimiserConfig, *, fused: bool = True) -> torch.optim.Adam:
+    """Adam over the trainable parameters; weight decay is the L2 penalty of the original Adam, not AdamW's.
+
+    Args:
+        method: What to train; its frozen part is left alone.
+        config: Learning rate and weight decay.
+        fused: One kernel for all parameters; about three times as fast on a CPU.
+    """
+    parameters = list(method.parameters_to_train().values())
+    return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+
+
+def learning_rate(step: int, config: OptimiserConfig, factor: float = 1.0) -> float:
+    """The rate that step number `step`, counted from 0, is taken with.
+
+    Args:
+        step: Which step.
+        config: The initial rate, and the warm-up and cosine that are not in the paper.
+        factor: What the plateau rule has made of the rate so far.
+    """
+    rate = config.learning_rate * factor
+    if step < config.warmup_steps:
+        rate *= (step + 1) / config.warmup_steps
+    if config.cosine_steps is not None:
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.cosine_steps)))
+    return rate
+
+
+@dataclass
+class PlateauRule:
+    """What the validation losses so far say: the best one, and how far the rate has been lowered.
+
+    The rate is multiplied by `ValidationConfig.factor` when the loss has not fallen below its lowest value for
+    `patience` straight evaluations; the count then starts anew.
+    """
+
+    best_loss: float = math.inf
+    """Lowest validation loss so far, nats."""
+    best_step: int = 0
+    """Steps taken when it was measured."""
+    evaluations: int = 0
+    """Evaluations so far."""
+    waited: int = 0
+    """Straight evaluations without a new lowest loss since the last one or the last lowering of the rate."""
+    factor: float = 1.0
+    """The rate's factor."""
+
+    def update(self, loss: float, step: int, config: ValidationConfig) -> bool:
+        """Take in the validation loss after `step` steps; says whether it is the lowest so far."""
+        self.evaluations += 1
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.waited = loss, step, 0
+            return True
+        self.waited += 1
+        if self.waited == config.patience:
+            self.factor *= config.factor
+            self.waited = 0
+        return False
+
+
+def optimiser_tensors(method: Method, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors, `parameter name/state name`."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in method.parameters_to_train().items()
+        for key, value in optimiser.state[parameter].items()
+    }
+
+
+def restore_optimiser(method: Method, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave.
+
+    Moments get the memory layout of their parameter: a kernel may round differently over another layout.
+
+    Raises:
+        KeyError: A tensor belongs to no trainable parameter.
+    """
+    parameters = method.parameters_to_train()
+    state: dict[str, dict[str, Any]] = {name: {} for name in parameters}
+    for key, tensor in tensors.items():
+        name, _, entry = key.rpartition("/")
+        like = parameters[name]
+        if tensor.dim() == 0:  # the step count, which only the fused kernel wants on the device
+            state[name][entry] = tensor.to(like.device) if optimiser.defaults["fused"] else tensor
+        else:
+            state[name][entry] = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+    for name, entries in state.items():
+        optimiser.state[parameters[name]] = entries

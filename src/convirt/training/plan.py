@@ -1,0 +1,113 @@
+"""What a run would take, before it is started: parameters, steps, memory and time from a few measured steps."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from convirt.data.loader import TrainingBatches, ValidationBatches
+from convirt.training.logs import duration
+from convirt.training.trainer import Trainer
+
+WARM_UP_STEPS = 2
+MEASURED_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a run; times in seconds, memory in bytes."""
+
+    parameters: dict[str, tuple[int, int]]
+    """Trained and frozen parameters of each part of the model."""
+    steps: int
+    """Steps until the run ends, if nothing ends it earlier."""
+    steps_per_epoch: int
+    evaluations: int
+    validation_pairs: int
+    """Pairs that one evaluation scores."""
+    device: str
+    precision: str
+    seconds_per_step: float
+    seconds_per_evaluation: float
+    memory: int
+    """Peak while measuring: of the GPU, or of the whole process on a CPU."""
+
+    @property
+    def seconds(self) -> float:
+        """The whole run."""
+        return self.steps * self.seconds_per_step + self.evaluations * self.seconds_per_evaluation
+
+
+def count_parameters(method: nn.Module) -> dict[str, tuple[int, int]]:
+    """Trained and frozen parameters of each part."""
+    return {
+        name: (
+            sum(p.numel() for p in part.parameters() if p.requires_grad),
+            sum(p.numel() for p in part.parameters() if not p.requires_grad),
+        )
+        for name, part in method.named_children()
+    }
+
+
+def make_plan(trainer: Trainer, train: TrainingBatches, validation: ValidationBatches) -> Plan:
+    """Take a few real steps, the optimiser's among them, and one validation batch; reckon the rest from them.
+
+    The trainer's weights change: it is of no further use.
+    """
+    cuda = trainer.fabric.device.type == "cuda"
+    for step in range(WARM_UP_STEPS):
+        trainer.train_step(train[step])
+    start = time.perf_counter()
+    for step in range(WARM_UP_STEPS, WARM_UP_STEPS + MEASURED_STEPS):
+        trainer.train_step(train[step])
+    middle = time.perf_counter()
+    trainer.validate([validation[0]])
+    end = time.perf_counter()
+    config = trainer.config.validation
+    return Plan(
+        parameters=count_parameters(trainer.method),
+        steps=trainer.total,
+        steps_per_epoch=train.steps_per_epoch,
+        evaluations=-(-trainer.total // config.every),
+        validation_pairs=validation.batches.size,
+        device=str(trainer.fabric.device),
+        precision=str(trainer.fabric.strategy.precision.precision),
+        seconds_per_step=(middle - start) / MEASURED_STEPS,
+        seconds_per_evaluation=(end - middle) * len(validation),
+        memory=torch.cuda.max_memory_allocated() if cuda else _peak_resident(),
+    )
+
+
+def _peak_resident() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print a plan as tables."""
+    parts = Table("part", title="Parameters")
+    for heading in ("trained", "frozen"):
+        parts.add_column(heading, justify="right")
+    for name, (trained, frozen) in plan.parameters.items():
+        parts.add_row(name.replace("_", " "), f"{trained:,}", f"{frozen:,}")
+    totals = [sum(counts) for counts in zip(*plan.parameters.values(), strict=True)]
+    parts.add_row("all", f"{totals[0]:,}", f"{totals[1]:,}", style="bold")
+    first, last = WARM_UP_STEPS + 1, WARM_UP_STEPS + MEASURED_STEPS
+    run = Table("plan", "", title="Run", show_header=False)
+    memory_of = "GPU memory" if plan.device.startswith("cuda") else "memory of the process"
+    for name, value in {
+        "device, precision": f"{plan.device}, {plan.precision}",
+        "steps": f"{plan.steps:,}, {plan.steps_per_epoch:,} an epoch ({plan.steps / plan.steps_per_epoch:.1f} epochs)",
+        "evaluations": f"{plan.evaluations:,} of {plan.validation_pairs:,} pairs",
+        "a step": f"{plan.seconds_per_step * 1000:.0f} ms (measured: steps {first} to {last})",
+        "an evaluation": f"{duration(plan.seconds_per_evaluation)} (from one measured batch)",
+        memory_of: f"{plan.memory / 2**30:.2f} GiB (peak of the measured steps)",
+        "time": f"{duration(plan.seconds)} (estimate)",
+    }.items():
+        run.add_row(name, value)
+    console.print(parts, run)

@@ -1,0 +1,194 @@
+"""The one trainer of every method: a method differs only in what its `loss(batch, generator)` returns.
+
+Steps, validation, rate halving, stopping and the best checkpoint are those of ConVIRT, appendix A.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from convirt.config import PretrainConfig
+from convirt.data.loader import Batch, ValidationBatches, derive_seed, read_ahead
+from convirt.errors import InputError
+from convirt.methods import Method
+from convirt.training.checkpoint import (
+    OPTIMISER,
+    WEIGHTS,
+    load_weights,
+    read_state,
+    read_tensors,
+    save_checkpoint,
+)
+from convirt.training.interrupt import StopRequest
+from convirt.training.optimiser import (
+    PlateauRule,
+    build_optimiser,
+    learning_rate,
+    optimiser_tensors,
+    restore_optimiser,
+)
+
+
+def make_fabric(config: PretrainConfig) -> Fabric:
+    """Device and number format of a run.
+
+    Raises:
+        InputError: The device is not there, or does not offer the number format.
+    """
+    gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not gpu:
+        raise InputError("device 'cuda' was asked for, but PyTorch finds no GPU; use --device cpu or auto")
+    device = "cuda" if config.device == "cuda" or (config.device == "auto" and gpu) else "cpu"
+    precision: Any = config.precision
+    if precision == "auto" and device == "cuda":
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    elif precision == "auto":
+        precision = "32-true"
+    if device == "cpu" and precision == "16-mixed":
+        raise InputError("precision '16-mixed' needs a GPU; use --precision 32-true or auto")
+    return Fabric(accelerator=device, devices=1, precision=precision)
+
+
+def total_steps(config: PretrainConfig) -> int:
+    """Steps of a whole run: as many as the evaluations allowed, or `max_steps` if that is less."""
+    by_rule = config.validation.every * config.validation.max_evaluations
+    return by_rule if config.max_steps is None else min(by_rule, config.max_steps)
+
+
+class Trainer:
+    """A method, its optimiser, and how far they have come."""
+
+    def __init__(self, method: Method, config: PretrainConfig, fabric: Fabric) -> None:
+        self.config = config
+        self.fabric = fabric
+        # Convolutions are fastest on CPU and GPU with channels last; it changes the layout of 4-D weights alone.
+        self.method = method.to(device=fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The fused kernel unscales half-precision gradients itself, and then they cannot be clipped.
+        scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        clipped_half = scaled and config.optimiser.clip_norm is not None
+        self.optimiser = build_optimiser(method, config.optimiser, fused=not clipped_half)
+        self._stepper: Any = fabric.setup_optimizers(self.optimiser)
+        self.step = 0
+        """Steps taken."""
+        self.evaluated = 0
+        """Steps taken at the last evaluation."""
+        self.plateau = PlateauRule()
+        self.seconds = 0.0
+        """Wall time of the run so far, over all its parts."""
+        self.training_seconds = 0.0
+        """The share of it that went into training steps."""
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return total_steps(self.config)
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the validation loss is to be measured before the next step: at each interval, and at the end."""
+        at_mark = self.step % self.config.validation.every == 0 or self.step >= self.total
+        return self.step > self.evaluated and at_mark
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps or all evaluations are done."""
+        return self.step >= self.total or self.plateau.evaluations >= self.config.validation.max_evaluations
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """Take one step; its draws depend on the run's seed and the step alone.
+
+        Returns:
+            `loss` (nats), `learning_rate`, and what the method adds.
+
+        Raises:
+            InputError: The loss is not finite; the weights are as they were before the step.
+        """
+        seed, optimiser = self.config.seed, self.config.optimiser
+        torch.manual_seed(derive_seed(seed, self.step, "dropout"))
+        generator = torch.Generator().manual_seed(derive_seed(seed, self.step, "augmentation"))
+        rate = learning_rate(self.step, optimiser, self.plateau.factor)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.method.train()
+        with self.fabric.autocast():
+            loss, figures = self.method.loss(batch.to(self.fabric.device), generator)
+        value = float(loss.detach())
+        self._require_finite(math.isfinite(value), f"the loss is {value} at step {self.step + 1}")
+        self.fabric.backward(loss)
+        if optimiser.clip_norm is not None:
+            self.fabric.clip_gradients(
+                self.method, self._stepper, max_norm=optimiser.clip_norm, error_if_nonfinite=False
+            )
+        self._stepper.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return {"loss": value, "learning_rate": rate, **figures}
+
+    def _require_finite(self, finite: bool, what: str) -> None:
+        if not finite:
+            raise InputError(
+                f"{what}; the last checkpoint is from before: lower optimiser.learning_rate, "
+                "set optimiser.clip_norm, or train with --precision 32-true"
+            )
+
+    @torch.no_grad()
+    def validate(self, batches: Sequence[Batch] | ValidationBatches, stop: StopRequest | None = None) -> float | None:
+        """Mean loss over fixed batches, without augmentation or dropout, nats; None when asked to stop meanwhile."""
+        self.method.eval()
+        total = 0.0
+        for batch in read_ahead(batches, range(len(batches)), self.config.workers):
+            if stop:
+                return None
+            with self.fabric.autocast():
+                loss, _ = self.method.loss(batch.to(self.fabric.device), None)
+            total += float(loss)
+        mean = total / len(batches)
+        self._require_finite(math.isfinite(mean), f"the validation loss is {mean} after step {self.step}")
+        return mean
+
+    def save(self, folder: Path, *, resumable: dict[str, Any] | None = None) -> None:
+        """Write a checkpoint, with all that resuming needs if `resumable` (further values to keep) is given.
+
+        Raises:
+            InputError: A weight is not finite (then nothing is written), or the disk refuses.
+        """
+        finite = all(bool(p.isfinite().all()) for p in self.method.parameters_to_train().values())
+        self._require_finite(finite, f"a weight is not finite after step {self.step}")
+        if resumable is None:
+            save_checkpoint(folder, self.method, self.config)
+            return
+        state = {
+            "step": self.step,
+            "evaluated": self.evaluated,
+            # JSON has no infinity: before the first evaluation there is no best loss.
+            "plateau": {k: v for k, v in asdict(self.plateau).items() if v != math.inf},
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+            "precision": self.fabric.strategy.precision.state_dict(),
+            **resumable,
+        }
+        optimiser = optimiser_tensors(self.method, self.optimiser)
+        save_checkpoint(folder, self.method, self.config, optimiser=optimiser, state=state)
+
+    def restore(self, folder: Path) -> dict[str, Any]:
+        """Take up the state that `save` left in `folder`; gives its JSON values.
+
+        Raises:
+            InputError: The checkpoint is damaged.
+        """
+        state = read_state(folder)
+        load_weights(self.method, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+        try:
+            restore_optimiser(self.method, self.optimiser, read_tensors(folder / OPTIMISER))
+            self.step, self.evaluated = state["step"], state["evaluated"]
+            self.plateau = PlateauRule(**state["plateau"])
+            self.seconds, self.training_seconds = state["seconds"], state["training_seconds"]
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{folder}: damaged checkpoint ({error!r}); take another or train anew") from None
+        return state
