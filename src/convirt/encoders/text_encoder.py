@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from convirt.config import TextEncoderConfig
-from convirt.encoders.sources import local_path, model_folder, read_tensors
+from convirt.encoders.sources import hub_answers, local_path, model_folder, read_tensors
 from convirt.errors import InputError
 
 FOLDER = "text_encoder"
@@ -25,17 +25,17 @@ class TextEncoder(nn.Module):
     trained tensor needs a gradient, so automatic differentiation keeps none of its activations.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, config: TextEncoderConfig) -> None:
+    def __init__(self, model: Any, tokenizer: Any, config: TextEncoderConfig) -> None:
         super().__init__()
         # BERT's pooler is no part of f_u: it would be a trained tensor that never gets a gradient.
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment]
-        self.model = model
+            model.pooler = None
+        self.model: Any = model
         self.tokenizer = tokenizer
         self.config = config
-        self.dim = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.dim = int(model.config.hidden_size)
         positions = getattr(model.config, "max_position_embeddings", config.max_tokens)
-        self.max_tokens = min(config.max_tokens, int(tokenizer.model_max_length), positions)  # type: ignore[type-var]
+        self.max_tokens = min(config.max_tokens, int(tokenizer.model_max_length), positions)
         # A plain tuple, so that the modules are not registered a second time.
         self._frozen = tuple(_frozen_modules(model, config))
         for module in self._frozen:
@@ -76,8 +76,8 @@ class TextEncoder(nn.Module):
         return states_BTD[:, 0]
 
     def save_architecture(self, folder: Path) -> None:
-        """Write `text_encoder/` (configuration, tokenizer), from which `load_text_encoder` rebuilds all but the weights."""
-        self.model.config.save_pretrained(folder / FOLDER)  # type: ignore[union-attr, operator]
+        """Write `text_encoder/` (configuration, tokenizer), which `load_text_encoder` rebuilds this from."""
+        self.model.config.save_pretrained(folder / FOLDER)
         self.tokenizer.save_pretrained(folder / FOLDER)
 
 
@@ -93,13 +93,15 @@ def build_text_encoder(config: TextEncoderConfig, *, seed: int = 0) -> TextEncod
     """
     path = local_path(config.source)
     source = config.source if path is None else str(model_folder(path))
-    model_config, tokenizer = _config_and_tokenizer(source, local=path is not None)
+    # Without the hub, its cache on this machine may still hold the model.
+    local = path is not None or not hub_answers()
+    model_config, tokenizer = _config_and_tokenizer(source, local=local)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.weights == "random":
             model = AutoModel.from_config(model_config)
         else:
-            model = _pretrained(source, model_config, local=path is not None)
+            model = _pretrained(source, model_config, local=local)
     return TextEncoder(model.float(), tokenizer, config)
 
 
@@ -112,7 +114,9 @@ def load_text_encoder(folder: Path, config: TextEncoderConfig) -> TextEncoder:
     if not (folder / FOLDER / "config.json").exists():
         raise InputError(f"no {FOLDER}/config.json in {folder}: not a checkpoint folder, or damaged")
     model_config, tokenizer = _config_and_tokenizer(str(folder / FOLDER), local=True)
-    return TextEncoder(AutoModel.from_config(model_config).float(), tokenizer, config)
+    with torch.random.fork_rng(devices=[]):  # the global random state is left as it was
+        model = AutoModel.from_config(model_config)
+    return TextEncoder(model.float(), tokenizer, config)
 
 
 def _config_and_tokenizer(source: str, *, local: bool) -> tuple[Any, Any]:
@@ -122,7 +126,7 @@ def _config_and_tokenizer(source: str, *, local: bool) -> tuple[Any, Any]:
         if _loses_case(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, do_lower_case=False)
     except Exception as error:  # the hub's client and the readers of many formats raise many types
-        raise _unavailable(source, local, error) from error
+        raise _unavailable(source, error) from error
     return model_config, tokenizer
 
 
@@ -137,24 +141,33 @@ def _loses_case(tokenizer: Any) -> bool:
     return capitals > 0.01 * len(pieces) and tokenizer.tokenize("A") == tokenizer.tokenize("a")
 
 
-def _pretrained(source: str, model_config: Any, *, local: bool) -> nn.Module:
-    # A pickle in a local folder is read here rather than by the library, so that no version of it runs its code.
+def _pretrained(source: str, model_config: Any, *, local: bool) -> Any:
+    options: dict[str, Any] = {"config": model_config, "output_loading_info": True}
     pickled = Path(source) / "pytorch_model.bin"
-    if local and pickled.exists() and not list(Path(source).glob("*.safetensors")):
-        return AutoModel.from_pretrained(None, config=model_config, state_dict=read_tensors(pickled))
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return AutoModel.from_pretrained(source, config=model_config, local_files_only=local)
+        # A pickle in a local folder is read here rather than by the library, so that no version of it runs its code.
+        if pickled.exists() and not list(Path(source).glob("*.safetensors")):
+            model, report = AutoModel.from_pretrained(None, state_dict=read_tensors(pickled), **options)  # type: ignore[arg-type]
+        else:
+            model, report = AutoModel.from_pretrained(source, local_files_only=local, weights_only=True, **options)
+    except InputError:
+        raise
     except Exception as error:
-        raise _unavailable(source, local, error) from error
+        raise _unavailable(source, error) from error
     finally:
         if bars:
             logging.enable_progress_bar()
+    if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
+        raise InputError(
+            f"the weights in {source} do not fit its config.json: {len(missing)} missing, first {missing[0]}"
+        )
+    return model
 
 
-def _unavailable(source: str, local: bool, error: Exception) -> InputError:
-    if local:
+def _unavailable(source: str, error: Exception) -> InputError:
+    if Path(source).exists():
         return InputError(f"cannot read a Hugging Face model in {source}: {str(error).splitlines()[0]}")
     return InputError(
         f"cannot get {source!r} from the Hugging Face hub ({type(error).__name__}): "
@@ -162,9 +175,9 @@ def _unavailable(source: str, local: bool, error: Exception) -> InputError:
     )
 
 
-def _frozen_modules(model: nn.Module, config: TextEncoderConfig) -> list[nn.Module]:
+def _frozen_modules(model: Any, config: TextEncoderConfig) -> list[nn.Module]:
     """The embeddings and the first layers, as the configuration says."""
-    count = model.config.num_hidden_layers  # type: ignore[union-attr]
+    count = model.config.num_hidden_layers
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
     if config.frozen_layers and not stacks:
         raise InputError(f"cannot freeze single layers of {config.source!r}: set text_encoder.frozen_layers to 0")
@@ -175,5 +188,5 @@ def _frozen_modules(model: nn.Module, config: TextEncoderConfig) -> list[nn.Modu
         )
     frozen = list(stacks[0][: config.frozen_layers]) if config.frozen_layers else []
     if config.freeze_embeddings:
-        frozen.insert(0, getattr(model, "embeddings", None) or model.get_input_embeddings())  # type: ignore[operator]
+        frozen.insert(0, getattr(model, "embeddings", None) or model.get_input_embeddings())
     return frozen
