@@ -1,0 +1,134 @@
+"""`convirt classify`: what a frozen encoder is worth for image classification (ConVIRT, section 4.1)."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from convirt.errors import InputError
+from convirt.evaluation.features import Baseline, encode_images, load_encoders
+from convirt.evaluation.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
+from convirt.evaluation.linear_head import PaperHeadConfig
+from convirt.evaluation.results import Results, check_out
+from convirt.evaluation.table import LabelledTable, read_table
+
+
+def classify(
+    runs: Sequence[Path],
+    table: Path,
+    images: Path,
+    *,
+    out: Path,
+    label_column: str | None = None,
+    label_columns: Sequence[str] = (),
+    image_column: str = "image",
+    patient_column: str | None = None,
+    split_column: str = "split",
+    where: Sequence[str] = (),
+    fractions: Sequence[float] = (0.01, 0.1, 1.0),
+    seeds: int = 5,
+    baselines: Sequence[Baseline] = ("random", "imagenet"),
+    heads: Sequence[Head] = ("paper", "logistic"),
+    learning_rate: float = 1e-4,
+    max_epochs: int = 200,
+    select_on: Literal["auc", "accuracy"] = "auc",
+    resamples: int = 1000,
+    batch_size: int = 64,
+    device: str = "auto",
+) -> Results:
+    """Linear evaluation of pretraining runs beside untrained encoders of the same architecture.
+
+    The encoder is frozen and each image is encoded once; heads train on the features h_v of a share of the training
+    labels, their settings are chosen on the validation rows, and figures are of the test rows.
+
+    Args:
+        runs: Folders of pretraining runs (or of checkpoints).
+        table: CSV or Parquet, one row per image.
+        images: Folder that the image paths are relative to.
+        out: Folder for metrics.json and predictions.npz.
+        label_column: Column with the class of the image (single-label).
+        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
+        image_column: Column with the image path.
+        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
+        split_column: Column with the split: train, val (valid, dev, validation) or test.
+        where: Conditions column=value that rows must meet.
+        fractions: Shares of the training labels.
+        seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
+        baselines: Encoders to stand beside the runs, with the architecture of the first run.
+        heads: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features, L-BFGS).
+        learning_rate: Initial rate of the paper's head.
+        max_epochs: Limit of epochs of the paper's head.
+        select_on: Validation score that chooses settings and checkpoints.
+        resamples: Bootstrap resamples.
+        batch_size: Images encoded at once.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        InputError: Unusable table, images, runs or settings.
+    """
+    arguments = dict(locals())
+    started = time.monotonic()
+    check_out(out)
+    if seeds < 1:
+        raise InputError(f"seeds must be at least 1, got {seeds}")
+    columns = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
+    if not label_column and not columns:
+        raise InputError("name a label column (--label-column) or several (--label-columns)")
+    protocol = LinearProtocol(
+        fractions=tuple(fractions),
+        seeds=tuple(range(seeds)),
+        heads=tuple(heads),
+        paper_head=PaperHeadConfig(learning_rate=learning_rate, max_epochs=max_epochs, select_on=select_on),
+        resamples=resamples,
+    )
+    labelled = read_table(
+        table,
+        images,
+        image_column=image_column,
+        label_column=label_column,
+        label_columns=columns,
+        patient_column=patient_column,
+        split_column=split_column,
+        where=where,
+    )
+    check_task(labelled, protocol)
+    encoders = load_encoders(runs, baselines, part="image", device=device)
+    encoded = encode_images(
+        [(encoder, "features") for encoder in encoders.values()],
+        labelled.paths,
+        normalise=False,
+        batch_size=batch_size,
+    )
+    features = dict(zip(encoders, encoded.vectors, strict=True))
+    rows, comparisons, predictions = evaluate_features(
+        features, labelled, protocol, task=label_column or "multi-label", baselines=baselines
+    )
+    results = Results(
+        verb="classify",
+        config={**arguments, "protocol": asdict(protocol)},
+        seeds=protocol.seeds,
+        data=describe(labelled, encoded.sha256),
+        rows=rows,
+        comparisons=comparisons,
+        predictions=predictions,
+        wall_seconds=time.monotonic() - started,
+    )
+    results.write(out)
+    results.print()
+    return results
+
+
+def describe(table: LabelledTable, images_sha256: str) -> dict[str, Any]:
+    """Fingerprints and counts of the evaluated data."""
+    splits, counts = np.unique(table.splits_N, return_counts=True)
+    return {
+        "table_sha256": table.sha256,
+        "images_sha256": images_sha256,
+        "images": len(table),
+        "rows_without_label": table.rows_without_label,
+        "classes": list(table.classes),
+        "splits": {str(split): int(count) for split, count in zip(splits, counts, strict=True)},
+    }

@@ -1,0 +1,221 @@
+"""The linear head and its schedule (ConVIRT, section 4.1 and appendix B).
+
+The encoder is frozen and in evaluation mode, so the head trains on features that were computed once. The heads of all
+seeds train side by side as one batch of heads; each has its own subset, initialisation, order, dropout, learning rate
+and stopping, and ends where it would end alone.
+
+Shape legend: S seeds, N rows, B rows of a minibatch, D features, C classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from convirt.data.loader import derive_seed
+from convirt.errors import InputError
+from convirt.evaluation.features import LabelledFeatures
+from convirt.evaluation.metrics import selection_score
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperHeadConfig:
+    """The head's constants (appendix B)."""
+
+    learning_rate: float = 1e-4
+    """Initial rate of Adam; the paper takes 1e-3 for COVIDx."""
+    weight_decay: float = 1e-6
+    """L2 penalty."""
+    dropout: float = 0.2
+    """Share of the features set to zero at each visit."""
+    batch_size: int = 64
+    """Rows per step; the last, smaller minibatch of an epoch also counts (silent)."""
+    patience: int = 3
+    """The rate is halved after this many epochs without a better validation score."""
+    stop_after: int = 10
+    """Training stops after this many epochs without a better validation score."""
+    max_epochs: int = 200
+    """Training stops here at the latest (silent: the paper names no limit)."""
+    select_on: Literal["auc", "accuracy"] = "auc"
+    """The validation score."""
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise InputError(f"the head's learning rate must be positive, got {self.learning_rate}")
+        if self.max_epochs < 1:
+            raise InputError(f"max_epochs must be at least 1, got {self.max_epochs}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHeads:
+    """The best checkpoint of each seed's head."""
+
+    weight_SDC: Tensor
+    bias_SC: Tensor
+    best_S: NDArray[np.float64]
+    """Validation score of the checkpoint."""
+    epoch_S: NDArray[np.int64]
+    """Epoch of the checkpoint, counted from 1."""
+    multi_label: bool
+
+    def scores(self, features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities [S, N, C]: softmax over classes, or a sigmoid for each label."""
+        with torch.no_grad():
+            logits_SNC = torch.from_numpy(features_ND) @ self.weight_SDC + self.bias_SC[:, None]
+            return (logits_SNC.sigmoid() if self.multi_label else logits_SNC.softmax(-1)).numpy()
+
+
+def train_heads(
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    subsets: Sequence[NDArray[np.int64]],
+    seeds: Sequence[int],
+    config: PaperHeadConfig,
+) -> LinearHeads:
+    """Train one head for each seed on its subset of the training rows.
+
+    Args:
+        train: All training rows.
+        val: Validation rows: they set the rate and choose the checkpoint.
+        subsets: Training rows of each seed.
+        seeds: Each draws its head's initialisation, order and dropout.
+        config: The constants.
+
+    Raises:
+        InputError: The validation rows hold no class with both positives and negatives.
+    """
+    features_ND = torch.from_numpy(np.ascontiguousarray(train.features_ND, dtype=np.float32))
+    targets_NC = torch.from_numpy(train.targets_NC.astype(np.float32))
+    weight, bias = _initial(features_ND.shape[1], targets_NC.shape[1], seeds)
+    adam = _Adam((weight, bias), config)
+    plateau = _Plateau(len(seeds), config)
+    best_weight, best_bias = weight.detach().clone(), bias.detach().clone()
+    for epoch in range(1, config.max_epochs + 1):
+        for rows_SB, valid_SB, keep_SBD in _minibatches(subsets, seeds, epoch, features_ND.shape[1], config):
+            inputs_SBD = features_ND[rows_SB] * keep_SBD
+            logits_SBC = torch.baddbmm(bias[:, None], inputs_SBD, weight)
+            loss_S = _loss(logits_SBC, targets_NC[rows_SB], valid_SB, train.multi_label)
+            gradients = torch.autograd.grad(loss_S.sum(), (weight, bias))
+            adam.step(gradients, plateau.rate_S, plateau.active_S & valid_SB.any(dim=1))
+        heads = _heads(weight, bias, plateau, train.multi_label)
+        better_S = plateau.update(epoch, heads.scores(val.features_ND), val.targets_NC)
+        best_weight[better_S], best_bias[better_S] = weight.detach()[better_S], bias.detach()[better_S]
+        if not plateau.active_S.any():
+            break
+    return _heads(best_weight, best_bias, plateau, train.multi_label)
+
+
+def _heads(weight: Tensor, bias: Tensor, plateau: "_Plateau", multi_label: bool) -> LinearHeads:
+    return LinearHeads(
+        weight_SDC=weight.detach(),
+        bias_SC=bias.detach(),
+        best_S=plateau.best_S,
+        epoch_S=plateau.epoch_S,
+        multi_label=multi_label,
+    )
+
+
+def _initial(dim: int, classes: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """torch.nn.Linear's default initialisation, uniform within 1 / sqrt(D), for each seed."""
+    weights, biases = [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(derive_seed("head-initialisation", seed))
+        weights.append((torch.rand(dim, classes, generator=generator) * 2 - 1) / dim**0.5)
+        biases.append((torch.rand(classes, generator=generator) * 2 - 1) / dim**0.5)
+    return torch.stack(weights).requires_grad_(), torch.stack(biases).requires_grad_()
+
+
+def _minibatches(
+    subsets: Sequence[NDArray[np.int64]], seeds: Sequence[int], epoch: int, dim: int, config: PaperHeadConfig
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch of minibatches of all seeds: rows [S, B], which of them are real [S, B], dropout factors [S, B, D].
+
+    Subsets may differ in size (a mended fraction); a seed that has run out of rows gets a minibatch without real ones.
+    Its draws are a function of the seed and the epoch alone.
+    """
+    generators = [np.random.Generator(np.random.SFC64(derive_seed("head-epoch", seed, epoch))) for seed in seeds]
+    orders = [generator.permutation(subset) for generator, subset in zip(generators, subsets, strict=True)]
+    # 16 random bits a feature decide on dropout: a resolution of 1/65536 at a quarter of the cost of floats.
+    threshold = round(config.dropout * 2**16)
+    for start in range(0, max(map(len, orders)), config.batch_size):
+        chunks = [order[start : start + config.batch_size] for order in orders]
+        width = max(map(len, chunks))
+        rows_SB = np.zeros((len(seeds), width), dtype=np.int64)
+        valid_SB = np.zeros((len(seeds), width), dtype=bool)
+        keep_SBD = np.zeros((len(seeds), width, dim), dtype=np.float32)
+        for s, (chunk, generator) in enumerate(zip(chunks, generators, strict=True)):
+            rows_SB[s, : len(chunk)], valid_SB[s, : len(chunk)] = chunk, True
+            bits = generator.integers(0, 2**16, size=(len(chunk), dim), dtype=np.uint16)
+            np.greater_equal(bits, threshold, out=keep_SBD[s, : len(chunk)], casting="unsafe")
+        keep_SBD *= 1 / (1 - config.dropout)
+        yield torch.from_numpy(rows_SB), torch.from_numpy(valid_SB), torch.from_numpy(keep_SBD)
+
+
+def _loss(logits_SBC: Tensor, targets_SBC: Tensor, valid_SB: Tensor, multi_label: bool) -> Tensor:
+    """Cross-entropy, or binary cross-entropy over the labels that are given: the mean of each seed's minibatch [S]."""
+    if multi_label:
+        given_SBC = valid_SB[..., None] & ~targets_SBC.isnan()
+        each_SBC = functional.binary_cross_entropy_with_logits(logits_SBC, targets_SBC.nan_to_num(), reduction="none")
+        return (each_SBC * given_SBC).sum(dim=(1, 2)) / given_SBC.sum(dim=(1, 2)).clamp(min=1)
+    each_SB = -(targets_SBC * logits_SBC.log_softmax(dim=-1)).sum(dim=-1)
+    return (each_SB * valid_SB).sum(dim=1) / valid_SB.sum(dim=1).clamp(min=1)
+
+
+class _Adam:
+    """Adam (Kingma and Ba) with a learning rate and a step count for each seed, as torch.optim.Adam computes it."""
+
+    def __init__(self, parameters: tuple[Tensor, ...], config: PaperHeadConfig) -> None:
+        self._parameters = parameters
+        self._first = [torch.zeros_like(p) for p in parameters]
+        self._second = [torch.zeros_like(p) for p in parameters]
+        self._steps_S = torch.zeros(len(parameters[0]))
+        self._decay = config.weight_decay
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], rate_S: Tensor, active_S: Tensor) -> None:
+        """Step the active seeds; the others keep their parameters and moments."""
+        self._steps_S += active_S
+        steps_S = self._steps_S.clamp(min=1)
+        size_S, root_S = rate_S / (1 - 0.9**steps_S), (1 - 0.999**steps_S).sqrt()
+        for parameter, gradient, first, second in zip(
+            self._parameters, gradients, self._first, self._second, strict=True
+        ):
+            shape = (-1,) + (1,) * (parameter.dim() - 1)
+            active = active_S.view(shape)
+            gradient = gradient + self._decay * parameter
+            first.add_((gradient - first) * (0.1 * active))
+            second.add_((gradient.square() - second) * (0.001 * active))
+            step = first / (second.sqrt() / root_S.view(shape) + 1e-8)
+            parameter.sub_(step * (size_S.view(shape) * active))
+
+
+class _Plateau:
+    """The validation rules of appendix B, for each seed: halve the rate, stop, remember the best."""
+
+    def __init__(self, seeds: int, config: PaperHeadConfig) -> None:
+        self._config = config
+        self.rate_S = torch.full((seeds,), config.learning_rate)
+        self.active_S = torch.ones(seeds, dtype=torch.bool)
+        self.best_S = np.full(seeds, -np.inf)
+        self.epoch_S = np.zeros(seeds, dtype=np.int64)
+        self._since_halving_S = np.zeros(seeds, dtype=np.int64)
+
+    def update(self, epoch: int, scores_SNC: NDArray[np.float32], targets_NC: NDArray[np.float64]) -> Tensor:
+        """Score the epoch on validation; returns which seeds have a new best [S]."""
+        score_S = np.array([selection_score(self._config.select_on, targets_NC, scores) for scores in scores_SNC])
+        if not np.isfinite(score_S).all():
+            raise InputError("the validation rows hold no class with both positives and negatives; add such rows")
+        better_S = (score_S > self.best_S) & self.active_S.numpy()
+        self.best_S = np.where(better_S, score_S, self.best_S)
+        self.epoch_S = np.where(better_S, epoch, self.epoch_S)
+        self._since_halving_S = np.where(better_S, 0, self._since_halving_S + 1)
+        halve_S = self._since_halving_S >= self._config.patience
+        self._since_halving_S[halve_S] = 0
+        self.rate_S = torch.where(torch.from_numpy(halve_S), self.rate_S / 2, self.rate_S)
+        self.active_S &= torch.from_numpy(epoch - self.epoch_S < self._config.stop_after)
+        return torch.from_numpy(better_S)

@@ -1,0 +1,230 @@
+"""`convirt retrieve`: zero-shot retrieval of images and captions (ConVIRT, section 3.2)."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convirt.errors import InputError
+from convirt.evaluation.features import Baseline, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.results import Results, Row, check_out
+from convirt.evaluation.retrieval import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
+from convirt.evaluation.table import SPLITS, LabelledTable, read_frame, read_table
+
+
+def retrieve(
+    runs: Sequence[Path],
+    table: Path,
+    images: Path,
+    *,
+    out: Path,
+    label_column: str | None = None,
+    text_column: str | None = None,
+    queries: Path | None = None,
+    query_text_column: str = "text",
+    query_label_column: str | None = None,
+    image_column: str = "image",
+    patient_column: str | None = None,
+    role_column: str | None = None,
+    split_column: str | None = None,
+    split: str = "test",
+    where: Sequence[str] = (),
+    ks: Sequence[int] = (5, 10, 50),
+    recall_ks: Sequence[int] = (1, 5, 10),
+    baselines: Sequence[Baseline] = ("random", "imagenet"),
+    resamples: int = 1000,
+    batch_size: int = 64,
+    device: str = "auto",
+) -> Results:
+    """Zero-shot retrieval by pretraining runs, beside chance and untrained encoders.
+
+    With a label column: image-image retrieval on the features h_v, Precision@k by class, never among images of the
+    query's own patient. With text queries as well: text-image retrieval in the shared space. With a text column: the
+    own caption of each image and the own image of each caption, recall@k, exact duplicates counted as hits.
+
+    Args:
+        runs: Folders of pretraining runs (or of checkpoints).
+        table: CSV or Parquet, one row per image.
+        images: Folder that the image paths are relative to.
+        out: Folder for metrics.json and predictions.npz.
+        label_column: Column with the class of the image.
+        text_column: Column with the caption of the image.
+        queries: CSV or Parquet of text queries, one a row.
+        query_text_column: Column of the queries with the text.
+        query_label_column: Column of the queries with the class; by default named as the label column.
+        image_column: Column with the image path.
+        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
+        role_column: Column that says query or candidate; without it each image queries all others.
+        split_column: Column with the split; needed where there are no roles, so that no training row slips in.
+        split: The split to retrieve in.
+        where: Conditions column=value that rows must meet.
+        ks: Lengths of the lists for Precision@k.
+        recall_ks: Lengths of the lists for recall@k of the own caption.
+        baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
+        resamples: Bootstrap resamples.
+        batch_size: Images encoded at once.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        InputError: Unusable table, images, queries, runs or settings.
+    """
+    arguments = dict(locals())
+    started = time.monotonic()
+    check_out(out)
+    if queries and not label_column:
+        raise InputError("text queries need the class of the images; name a label column (--label-column)")
+    if not label_column and not text_column:
+        raise InputError("name a label column (--label-column), a text column (--text-column), or both")
+    if not role_column and not split_column:
+        raise InputError("name a split column (--split-column) or a role column (--role-column)")
+    labelled = read_table(
+        table,
+        images,
+        image_column=image_column,
+        label_column=label_column,
+        patient_column=patient_column,
+        split_column=split_column,
+        text_column=text_column,
+        role_column=role_column,
+        where=where,
+    )
+    chosen = _chosen(labelled, split_column, split)
+    asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
+    encoders = load_encoders(
+        runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
+    )
+    trained = {name: encoder for name, encoder in encoders.items() if name not in baselines}
+    vectors = _encode(encoders if label_column else {}, trained if asked or text_column else {}, chosen, batch_size)
+    rows: list[Row] = []
+    comparisons: list[Row] = []
+    predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
+    jobs = _image_image(chosen, vectors) if label_column else []
+    jobs += _text_image(chosen, vectors, trained, asked, batch_size) if asked else []
+    jobs += _own_caption(chosen, vectors, trained, batch_size) if text_column else []
+    for ranking, similarities in jobs:
+        lengths = ks if ranking.metric == "precision" else recall_ks
+        found = evaluate_ranking(ranking, similarities, ks=lengths, resamples=resamples, baselines=baselines)
+        rows += found[0]
+        comparisons += found[1]
+        predictions |= found[2]
+    results = Results(
+        verb="retrieve",
+        config=arguments,
+        seeds=[0],
+        data={
+            "table_sha256": labelled.sha256,
+            "images_sha256": vectors.sha256,
+            "queries_sha256": sha256(Path(queries).read_bytes()).hexdigest() if queries else None,
+            "images": len(chosen),
+            "rows_without_label": labelled.rows_without_label,
+        },
+        rows=rows,
+        comparisons=comparisons,
+        predictions=predictions,
+        wall_seconds=time.monotonic() - started,
+    )
+    results.write(out)
+    results.print()
+    return results
+
+
+Job = tuple[Ranking, dict[str, NDArray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vectors:
+    """Vectors [N, D] of the chosen images, by method, in both spaces."""
+
+    features: dict[str, NDArray[np.float32]]
+    shared: dict[str, NDArray[np.float32]]
+    sha256: str
+
+
+def _chosen(table: LabelledTable, split_column: str | None, split: str) -> LabelledTable:
+    """The rows that take part: of one split where there are splits."""
+    if split_column is None:
+        return table
+    if split.lower() not in SPLITS:
+        raise InputError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
+    return table.take(table.rows(SPLITS[split.lower()]))
+
+
+def _read_queries(path: Path, text_column: str, label_column: str | None) -> tuple[tuple[str, ...], NDArray[np.str_]]:
+    """Texts and classes of the text queries."""
+    assert label_column is not None, "checked by the caller"
+    frame = read_frame(Path(path), [text_column, label_column])
+    if empty := int((frame[text_column] == "").sum()):
+        raise InputError(f"{path}: {empty} queries have no text in column {text_column!r}; fill them in")
+    return tuple(frame[text_column]), frame[label_column].to_numpy(dtype=str)
+
+
+def _encode(
+    for_features: Mapping[str, Encoder], for_shared: Mapping[str, Encoder], table: LabelledTable, batch_size: int
+) -> _Vectors:
+    requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in for_features.values()]
+    requests += [(encoder, "shared") for encoder in for_shared.values()]
+    encoded = encode_images(requests, table.paths, normalise=True, batch_size=batch_size)
+    vectors = encoded.vectors
+    return _Vectors(
+        features=dict(zip(for_features, vectors, strict=False)),
+        shared=dict(zip(for_shared, vectors[len(for_features) :], strict=True)),
+        sha256=encoded.sha256,
+    )
+
+
+def _queries_and_candidates(table: LabelledTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows by role; without roles every row is both."""
+    if not (table.roles_N != "").any():
+        return np.arange(len(table)), np.arange(len(table))
+    queries, candidates = np.flatnonzero(table.roles_N == "query"), np.flatnonzero(table.roles_N == "candidate")
+    if not len(queries) or not len(candidates):
+        raise InputError("the role column must name at least one query and one candidate")
+    return queries, candidates
+
+
+def _image_image(table: LabelledTable, vectors: _Vectors) -> list[Job]:
+    queries, candidates = _queries_and_candidates(table)
+    ranking = image_image(table.labels_N, table.patients_N, queries, candidates)
+    return [(ranking, {name: cosine(v_ND[queries], v_ND[candidates]) for name, v_ND in vectors.features.items()})]
+
+
+def _text_image(
+    table: LabelledTable,
+    vectors: _Vectors,
+    encoders: Mapping[str, Encoder],
+    queries: tuple[tuple[str, ...], NDArray[np.str_]],
+    batch_size: int,
+) -> list[Job]:
+    texts, labels_Q = queries
+    _, candidates = _queries_and_candidates(table)
+    similarities = {
+        name: cosine(
+            encoder.encode_text(list(texts), space="shared", batch_size=batch_size, normalise=True),
+            vectors.shared[name][candidates],
+        )
+        for name, encoder in encoders.items()
+    }
+    return [(text_image(labels_Q, table.labels_N[candidates]), similarities)]
+
+
+def _own_caption(
+    table: LabelledTable, vectors: _Vectors, encoders: Mapping[str, Encoder], batch_size: int
+) -> list[Job]:
+    rows = np.flatnonzero(np.array(table.texts) != "")
+    if not len(rows):
+        raise InputError("no chosen row has a caption in the text column")
+    texts = [table.texts[row] for row in rows]
+    unique, which_N = np.unique(texts, return_inverse=True)
+    similarity: dict[str, NDArray] = {}
+    for name, encoder in encoders.items():
+        # Each caption is encoded once, so that its duplicates tie exactly.
+        texts_TD = encoder.encode_text(unique.tolist(), space="shared", batch_size=batch_size, normalise=True)
+        similarity[name] = cosine(texts_TD, vectors.shared[name][rows])[which_N]
+    transposed = {name: text_image_NN.T for name, text_image_NN in similarity.items()}
+    to_image = own_caption(texts, table.patients_N[rows], "text to image")
+    to_text = own_caption(texts, table.patients_N[rows], "image to text")
+    return [(ranking, similarity) for ranking in to_image] + [(ranking, transposed) for ranking in to_text]

@@ -1,0 +1,123 @@
+"""Bootstrap over patients and seeds: intervals, and paired comparisons of two methods.
+
+Images of one patient are not independent, and neither are the scores that two methods give to the same images. So a
+resample draws whole patients with replacement, and with them the seeds of training (a hierarchical bootstrap); both
+methods of a comparison are scored on the same resample.
+
+Shape legend: N rows (images or queries), P patients, R resamples, S seeds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convirt.errors import InputError
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """One plan of resamples, shared by every method that is scored on the same rows."""
+
+    weights_NR: NDArray[np.float32]
+    """How often each row counts in each resample."""
+    seeds_RS: NDArray[np.int64]
+    """The seeds drawn, as positions 0..S-1."""
+
+    @classmethod
+    def draw(cls, patients_N: Sequence[str] | NDArray, *, seeds: int, resamples: int, seed: int = 0) -> "Resampling":
+        """Draw whole patients and seeds with replacement.
+
+        Args:
+            patients_N: Patient (case, query) of each row.
+            seeds: Number of seeds S of the scores to resample; 1 when there is no such spread.
+            resamples: Number of resamples R.
+            seed: The plan is a function of this number and of the order of rows alone.
+
+        Raises:
+            InputError: Fewer than two patients, or no resample.
+        """
+        patients, index_N = np.unique(np.asarray(patients_N, dtype=str), return_inverse=True)
+        if len(patients) < 2:
+            raise InputError("a bootstrap over patients needs at least 2 of them; check the patient column")
+        if resamples < 1:
+            raise InputError(f"resamples must be at least 1, got {resamples}")
+        generator = np.random.default_rng(seed)
+        drawn_RP = generator.integers(0, len(patients), size=(resamples, len(patients)))
+        flat = drawn_RP + np.arange(resamples)[:, None] * len(patients)
+        counts_RP = np.bincount(flat.ravel(), minlength=resamples * len(patients)).reshape(resamples, -1)
+        weights_NR = np.ascontiguousarray(counts_RP.T.astype(np.float32)[index_N])
+        return cls(weights_NR=weights_NR, seeds_RS=generator.integers(0, seeds, size=(resamples, seeds)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A 95 % percentile interval."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def percentile_interval(values_R: Array, level: float = 0.95) -> Interval:
+    """The central `level` of the values; resamples in which the metric is undefined (NaN) are left out."""
+    defined = values_R[np.isfinite(values_R)]
+    if not len(defined):
+        return Interval(low=float("nan"), high=float("nan"))
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high))
+
+
+def cluster_bootstrap(statistic: Callable[[NDArray, int], Array], plan: Resampling) -> Array:
+    """Bootstrap distribution of a metric averaged over seeds.
+
+    Args:
+        statistic: Gives the metric [R] of one seed (its position) for weights [N, R].
+        plan: The resamples.
+
+    Returns:
+        float64 [R]: in each resample, the mean over the seeds drawn in it.
+    """
+    seeds = plan.seeds_RS.shape[1]
+    values_RS = np.stack([statistic(plan.weights_NR, seed) for seed in range(seeds)], axis=1)
+    return np.take_along_axis(values_RS, plan.seeds_RS, axis=1).mean(axis=1)
+
+
+def paired_bootstrap(values_a_R: Array, values_b_R: Array) -> Interval:
+    """Interval of the difference a - b of two methods; both distributions must come from one `Resampling`."""
+    if values_a_R.shape != values_b_R.shape:
+        raise InputError(f"paired values differ in shape: {values_a_R.shape} and {values_b_R.shape}")
+    return percentile_interval(values_a_R - values_b_R)
+
+
+def compare(
+    means: Mapping[str, float], values_R: Mapping[str, Array], baselines: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The difference of each method to each baseline, with its paired interval.
+
+    Args:
+        means: The metric of each method.
+        values_R: Its bootstrap distribution, all of one `Resampling`.
+        baselines: Methods to compare with; they are not compared among themselves.
+    """
+    found = []
+    for a in means:
+        for b in baselines if a not in baselines else ():
+            interval = paired_bootstrap(values_R[a], values_R[b])
+            difference = {"a": a, "b": b, "difference": means[a] - means[b]}
+            bounds = {"ci_low": interval.low, "ci_high": interval.high, "excludes_zero": interval.excludes_zero}
+            found.append({**difference, **bounds})
+    return found
+
+
+def weighted_mean(values_N: Array, weights_NR: NDArray) -> Array:
+    """Mean of per-row values for each column of weights, float64 [R] (accuracy, Precision@k, recall@k)."""
+    weights = weights_NR.astype(np.float64, copy=False)
+    return (np.asarray(values_N, dtype=np.float64) @ weights) / weights.sum(axis=0)

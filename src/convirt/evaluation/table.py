@@ -1,0 +1,244 @@
+"""Labelled tables: one row per image, from CSV or Parquet.
+
+Shape legend: N rows, C classes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from convirt.errors import InputError
+from convirt.evaluation.metrics import one_hot
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "dev": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of splits as tables have them (any case) -> ours."""
+
+_LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledTable:
+    """The rows that take part, in the order of the file."""
+
+    images: tuple[str, ...]
+    """Image paths as the table has them."""
+    paths: tuple[Path, ...]
+    """Where the images are."""
+    patients_N: NDArray[np.str_]
+    """Patient (case) of each row; without a patient column each image stands for its own."""
+    splits_N: NDArray[np.str_]
+    """`train`, `val` or `test`; empty without a split column."""
+    classes: tuple[str, ...]
+    """Class names, sorted (single-label), or the label columns in order (multi-label)."""
+    targets_NC: NDArray[np.float64]
+    """1, 0 or NaN (no label); one-hot for a single-label task, [N, 0] without labels."""
+    multi_label: bool
+    texts: tuple[str, ...] = ()
+    """Caption or report of each row, if a text column was named."""
+    roles_N: NDArray[np.str_]
+    """`query` or `candidate`; empty without a role column."""
+    sha256: str
+    """Hash of the table file's bytes."""
+    rows_without_label: int = 0
+    """Rows of the file left out because their label was empty."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Positions of the rows of a split.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = np.flatnonzero(self.splits_N == split)
+        if not len(found):
+            raise InputError(f"the table has no {split} rows; give some rows the split {split!r}")
+        return found
+
+    def take(self, rows: NDArray[np.int64]) -> "LabelledTable":
+        """The table with these rows alone."""
+        return replace(
+            self,
+            images=tuple(self.images[row] for row in rows),
+            paths=tuple(self.paths[row] for row in rows),
+            patients_N=self.patients_N[rows],
+            splits_N=self.splits_N[rows],
+            targets_NC=self.targets_NC[rows],
+            texts=tuple(self.texts[row] for row in rows) if self.texts else (),
+            roles_N=self.roles_N[rows],
+        )
+
+    @property
+    def labels_N(self) -> NDArray[np.str_]:
+        """Class name of each row of a single-label task."""
+        return np.array(self.classes)[self.targets_NC.argmax(axis=1)]
+
+
+def read_table(
+    path: str | Path,
+    images: str | Path,
+    *,
+    image_column: str = "image",
+    label_column: str | None = None,
+    label_columns: Sequence[str] = (),
+    patient_column: str | None = None,
+    split_column: str | None = "split",
+    text_column: str | None = None,
+    role_column: str | None = None,
+    where: Sequence[str] = (),
+) -> LabelledTable:
+    """Read and check a labelled table.
+
+    Args:
+        path: CSV or Parquet file.
+        images: Folder that the image column's paths are relative to.
+        image_column: Path of the image.
+        label_column: Class of the image (single-label); rows where it is empty are left out.
+        label_columns: One column a label with 1, 0 or nothing (multi-label); empty labels are ignored.
+        patient_column: Patient or case; no patient may stand in two splits.
+        split_column: Split of the row, see `SPLITS`; None if the table has no splits.
+        text_column: Caption or report of the image.
+        role_column: `query` or `candidate`, for retrieval.
+        where: Conditions `column=value` that rows must meet, all of them.
+
+    Raises:
+        InputError: Anything that makes the table unusable, in one line.
+    """
+    path, root = Path(path), Path(images)
+    if label_column and label_columns:
+        raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
+    named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
+    frame = _select(read_frame(path, [name for name in named if name]), where, path)
+    total = len(frame)
+    if label_column:
+        frame = frame[frame[label_column] != ""]
+    if not len(frame):
+        raise InputError(f"{path}: no row has a value in the label column {label_column!r}")
+    classes, targets_NC = _targets(frame, label_column, label_columns, path)
+    splits_N = _splits(frame, split_column, path)
+    patients_N = frame[patient_column or image_column].to_numpy(dtype=str)
+    _check_patients(patients_N, splits_N, patient_column, path)
+    names = tuple(frame[image_column])
+    return LabelledTable(
+        images=names,
+        paths=_image_paths(names, root, path),
+        patients_N=patients_N,
+        splits_N=splits_N,
+        classes=classes,
+        targets_NC=targets_NC,
+        multi_label=bool(label_columns),
+        texts=tuple(frame[text_column]) if text_column else (),
+        roles_N=_roles(frame, role_column, path),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        rows_without_label=total - len(frame),
+    )
+
+
+def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table with every value as a stripped string, empty where there is none; the named columns must be there."""
+    if not path.is_file():
+        raise InputError(f"there is no table at {path}")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            raw = pd.read_parquet(path)
+            frame = raw.astype(object).where(raw.notna(), "").map(str)
+        else:
+            separator = "\t" if path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+    for column in columns:
+        if column not in frame.columns:
+            known = ", ".join(str(name) for name in frame.columns)
+            raise InputError(f"{path} has no column {column!r}; its columns are {known}")
+    if not len(frame):
+        raise InputError(f"{path} has no rows")
+    return frame.map(str.strip)
+
+
+def _select(frame: pd.DataFrame, where: Sequence[str], path: Path) -> pd.DataFrame:
+    for condition in where:
+        column, separator, value = condition.partition("=")
+        if not separator or column not in frame.columns:
+            raise InputError(f"condition {condition!r} must read column=value with a column of {path}")
+        frame = frame[frame[column] == value]
+        if not len(frame):
+            raise InputError(f"{path}: no row is left by the condition {condition!r}")
+    return frame
+
+
+def _targets(
+    frame: pd.DataFrame, label_column: str | None, label_columns: Sequence[str], path: Path
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    if label_column:
+        names, codes_N = np.unique(frame[label_column].to_numpy(dtype=str), return_inverse=True)
+        if len(names) < 2:
+            raise InputError(f"{path}: column {label_column!r} has one class only, {names[0]!r}; nothing to tell apart")
+        return tuple(str(name) for name in names), one_hot(codes_N, len(names))
+    values = frame[list(label_columns)]
+    targets_NC = np.empty(values.shape)
+    for c, column in enumerate(values.columns):
+        lowered = values[column].str.lower()
+        if unknown := sorted(set(lowered) - set(_LABEL_VALUES)):
+            raise InputError(f"{path}: label column {column!r} holds {unknown[0]!r}; use 1, 0 or nothing")
+        targets_NC[:, c] = [_LABEL_VALUES[value] for value in lowered]
+    return tuple(label_columns), targets_NC
+
+
+def _splits(frame: pd.DataFrame, split_column: str | None, path: Path) -> NDArray[np.str_]:
+    if split_column is None:
+        return np.full(len(frame), "", dtype=str)
+    values = frame[split_column].str.lower()
+    if unknown := sorted(set(values) - set(SPLITS)):
+        raise InputError(f"{path}: unknown split {unknown[0]!r} in {split_column!r}; known are {', '.join(SPLITS)}")
+    return np.array([SPLITS[value] for value in values], dtype=str)
+
+
+def _roles(frame: pd.DataFrame, role_column: str | None, path: Path) -> NDArray[np.str_]:
+    if role_column is None:
+        return np.full(len(frame), "", dtype=str)
+    roles_N = frame[role_column].str.lower().to_numpy(dtype=str)
+    if unknown := sorted(set(roles_N) - {"query", "candidate"}):
+        raise InputError(f"{path}: unknown role {unknown[0]!r} in {role_column!r}; use query or candidate")
+    return roles_N
+
+
+def _check_patients(
+    patients_N: NDArray[np.str_], splits_N: NDArray[np.str_], patient_column: str | None, path: Path
+) -> None:
+    seen: dict[str, str] = {}
+    for patient, split in zip(patients_N, splits_N, strict=True):
+        if patient_column and not patient:
+            raise InputError(f"{path}: a row has no value in the patient column {patient_column!r}; fill it in")
+        if seen.setdefault(patient, split) != split:
+            raise InputError(f"{path}: patient {patient!r} is in splits {seen[patient]} and {split}; keep one")
+
+
+def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path, ...]:
+    if not root.is_dir():
+        raise InputError(f"there is no image folder at {root}")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in pd.Series(names).value_counts().items() if count > 1)
+        raise InputError(f"{table}: image {twice!r} stands in several rows; keep one row an image")
+    paths = tuple(root / name for name in names)
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(paths)} images of {table} are missing, the first is {missing[0]}")
+    return paths
