@@ -1,0 +1,69 @@
+"""Splits of a corpus into train, val and test, never through a patient."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from convirt.errors import InputError
+
+_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validate", "validation", "dev", "development"),
+    "test": ("test", "testing"),
+}
+_CANONICAL = {alias: split for split, aliases in _NAMES.items() for alias in aliases}
+
+
+def given_split(name: str) -> str:
+    """Return `train`, `val` or `test` for a split as a source table names it.
+
+    Raises:
+        InputError: The name is none of the usual ones.
+    """
+    if (split := _CANONICAL.get(name.strip().lower())) is None:
+        known = ", ".join(_CANONICAL)
+        raise InputError(
+            f"split {name!r} is not known (known: {known}); rename it, or filter its rows out with --where"
+        )
+    return split
+
+
+def check_patients(rows: Iterable[tuple[str, str]]) -> None:
+    """Refuse given splits that share a patient.
+
+    Args:
+        rows: Patient and split of each row.
+
+    Raises:
+        InputError: It names the first such patient and how many there are.
+    """
+    seen: dict[str, set[str]] = {}
+    for patient, split in rows:
+        seen.setdefault(patient, set()).add(split)
+    if shared := [patient for patient, splits in seen.items() if len(splits) > 1]:
+        first = " and ".join(sorted(seen[shared[0]]))
+        raise InputError(
+            f"patient {shared[0]!r} is in the given splits {first} ({len(shared)} such patients in all); correct the "
+            "table, or leave --split-column out to split by patient"
+        )
+
+
+def split_by_patient(patients: Iterable[str], *, seed: int, val_share: float, test_share: float) -> Mapping[str, str]:
+    """Deal patients to `train`, `val` and `test`.
+
+    Patients are ranked by a hash of seed and name, so the order of the table does not matter and a patient who joins
+    the archive moves few others. A share above 0 gets at least one patient if there are three or more.
+
+    Raises:
+        InputError: The shares are no shares, or leave nothing for training.
+    """
+    if not (0 <= val_share < 1 and 0 <= test_share < 1 and val_share + test_share < 1):
+        raise InputError(f"val_share {val_share} and test_share {test_share} must be 0 or more and below 1 together")
+    unique = set(patients)
+    ranked = sorted(unique, key=lambda patient: hashlib.sha256(f"{seed}\0{patient}".encode()).digest())
+    least = 1 if len(ranked) >= 3 else 0
+    counts = [max(round(share * len(ranked)), least) if share > 0 else 0 for share in (val_share, test_share)]
+    cut_val, cut_test = counts[0], counts[0] + counts[1]
+    return {
+        patient: "val" if rank < cut_val else "test" if rank < cut_test else "train"
+        for rank, patient in enumerate(ranked)
+    }
