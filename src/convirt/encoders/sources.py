@@ -6,6 +6,7 @@ Pickled weight files are read with `torch.load(weights_only=True)` alone, which 
 import importlib.util
 import pickle
 import socket
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,7 +110,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that may fail: a failure is reported below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise InputError(f"cannot read the weights in {path}: damaged, or a pickle of more than tensors") from error
     for key in ("state_dict", "model"):

@@ -3,6 +3,8 @@
 Shapes: B sentences, T tokens of the longest sentence, D size of the feature h_u.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,26 +146,39 @@ def _loses_case(tokenizer: Any) -> bool:
 def _pretrained(source: str, model_config: Any, *, local: bool) -> Any:
     options: dict[str, Any] = {"config": model_config, "output_loading_info": True}
     pickled = Path(source) / "pytorch_model.bin"
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        # A pickle in a local folder is read here rather than by the library, so that no version of it runs its code.
-        if pickled.exists() and not list(Path(source).glob("*.safetensors")):
-            model, report = AutoModel.from_pretrained(None, state_dict=read_tensors(pickled), **options)  # type: ignore[arg-type]
-        else:
-            model, report = AutoModel.from_pretrained(source, local_files_only=local, weights_only=True, **options)
+        with _quiet():
+            # A pickle in a local folder is read here, not by the library, so that no version of it runs its code.
+            if pickled.exists() and not list(Path(source).glob("*.safetensors")):
+                with torch.device("meta"):
+                    architecture: Any = type(AutoModel.from_config(model_config))
+                model, report = architecture.from_pretrained(None, state_dict=read_tensors(pickled), **options)
+            else:
+                model, report = AutoModel.from_pretrained(source, local_files_only=local, weights_only=True, **options)
     except InputError:
         raise
     except Exception as error:
         raise _unavailable(source, error) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+    # The library fills gaps with random weights. The pooler alone may be missing: it is not used.
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
         raise InputError(
             f"the weights in {source} do not fit its config.json: {len(missing)} missing, first {missing[0]}"
         )
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report of the heads that f_u leaves out; what matters is checked and raised."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _unavailable(source: str, error: Exception) -> InputError:
