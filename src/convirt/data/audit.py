@@ -68,6 +68,10 @@ class Audit:
         """The first row that could not be used, and why; empty if there is none."""
         return self._first_failure
 
+    def summary(self) -> str:
+        """Return the reasons for dropping with their counts, on one line."""
+        return ", ".join(f"{reason} ({len(entries)})" for reason, entries in sorted(self._dropped.items()))
+
     def counts(self) -> dict[str, int]:
         """Return the rows in all, kept as they were, repaired, and dropped."""
         dropped = len(self._dropped_rows)

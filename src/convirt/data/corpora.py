@@ -22,6 +22,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch import Tensor
@@ -130,6 +131,10 @@ class Corpus:
         if split not in SPLITS:
             raise InputError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
         return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def column_lengths(self, name: str) -> np.ndarray:
+        """Return how many `images` or `sentences` each pair has, int64 [pairs]; touches no image bytes."""
+        return pc.list_value_length(self._rows.data.column(name)).to_numpy().astype(np.int64)
 
 
 def check_free(out: Path) -> None:

@@ -51,8 +51,10 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> Table:
     except OSError as error:
         raise InputError(f"table {path} cannot be read ({error.strerror}); check the path") from error
     digest = hashlib.sha256(data).hexdigest()
+    malformed: dict[int, str] = {}
+    notes: list[str] = []
     if path.suffix.lower() in (".parquet", ".pq"):
-        frame, malformed, notes = _read_parquet(data, path.name), {}, []
+        frame = _read_parquet(data, path.name)
     else:
         frame, malformed, notes = _read_csv(_decode(data, path, encoding), path.name)
     if frame.empty and not malformed:
@@ -91,7 +93,7 @@ def select_rows(table: Table, where: Sequence[str]) -> pd.Series:
             some = ", ".join(repr(value) for value in sorted(present.unique())[:10])
             raise InputError(f"no row of {table.name} passes the filter {condition!r}; {column} has values {some}")
         passes &= matches
-    if not passes.any():
+    if where and not passes.any():
         raise InputError(f"no row of {table.name} passes all filters together: {'; '.join(where)}")
     return passes
 
@@ -109,8 +111,8 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"table {path.name}, line {line}: byte 0x{data[error.start]:02x} at offset {error.start} is not {encoding}; "
-            "save the table as UTF-8 or name its encoding, for example --encoding cp1252"
+            f"table {path.name}, line {line}: byte 0x{data[error.start]:02x} at offset {error.start} is not {encoding};"
+            " save the table as UTF-8 or name its encoding, for example --encoding cp1252"
         ) from error
 
 
