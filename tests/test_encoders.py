@@ -29,6 +29,7 @@ from convirt.encoders import (
     image_encoder,
     load_image_encoder,
     load_text_encoder,
+    sources,
     text_encoder,
 )
 from convirt.encoders.sources import load_by_name_or_order, package_folder, read_tensors
@@ -185,6 +186,21 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="give a local folder") as caught:
         build_text_encoder(TextEncoderConfig(source="nobody/no-such-model-of-convirt"))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_in_the_hubs_cache_need_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tensors = timm.create_model(TINY).state_dict()
+    save_file(tensors, tmp_path / "model.safetensors")
+    monkeypatch.setattr(image_encoder, "hub_answers", lambda: False)
+    monkeypatch.setattr(image_encoder, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    loaded = build_image_encoder(ImageEncoderConfig(name=TINY)).backbone.state_dict()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in loaded)
+
+
+def test_a_hub_that_may_not_be_asked_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(sources.socket, "create_connection", lambda *_: pytest.fail("asked"))
+    assert not sources.hub_answers()
 
 
 def test_the_packaged_imagenet_encoder_knows_what_it_sees() -> None:
