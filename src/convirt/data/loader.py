@@ -9,6 +9,7 @@ prepared image.
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Protocol
@@ -196,27 +197,33 @@ def validation_batches(corpus: Corpus, split: str, pairs: int, batch_size: int, 
     return ValidationBatches(corpus, split, pairs, batch_size, seed)
 
 
-def read_ahead(source: BatchSource, steps: range, workers: int, *, pin: bool = False) -> Iterator[Batch]:
+@contextmanager
+def read_ahead(source: BatchSource, steps: range, workers: int, *, pin: bool = False) -> Iterator[Iterator[Batch]]:
     """Read the batches of `steps` in order, ahead of time in `workers` processes when there are any.
 
     Args:
         source: Batches addressed by step.
         steps: Which ones.
-        workers: Reading processes; 0 reads in this process.
+        workers: Reading processes, which end with the block; 0 reads in this process.
         pin: Put images in page-locked memory, for a GPU.
     """
-    return iter(
-        DataLoader(
-            source,  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            worker_init_fn=_leave_signals_to_parent,
-            pin_memory=pin,
-            # Without its own generator the loader would draw from the global one, which dropout uses.
-            generator=torch.Generator(),
-        )
+    loader = DataLoader(
+        source,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
+        pin_memory=pin,
+        # Without its own generator the loader would draw from the global one, which dropout uses.
+        generator=torch.Generator(),
     )
+
+    def batches() -> Iterator[Batch]:
+        yield from loader
+
+    # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
+    with closing(batches()) as opened:
+        yield opened
 
 
 def _leave_signals_to_parent(_: int) -> None:

@@ -30,8 +30,8 @@ class Run:
         """
         trainer, config = self.trainer, self.trainer.config
         pin = trainer.fabric.device.type == "cuda"
-        batches = read_ahead(train, range(trainer.step, trainer.total), config.workers, pin=pin)
-        with StopRequest() as stop, self.display:
+        ahead = read_ahead(train, range(trainer.step, trainer.total), config.workers, pin=pin)
+        with StopRequest() as stop, ahead as batches, self.display:
             while not stop:
                 if trainer.evaluation_due:
                     self._evaluate(validation, stop)

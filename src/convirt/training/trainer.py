@@ -141,12 +141,13 @@ class Trainer:
         """Mean loss over fixed batches, without augmentation or dropout, nats; None when asked to stop meanwhile."""
         self.method.eval()
         total = 0.0
-        for batch in read_ahead(batches, range(len(batches)), self.config.workers):
-            if stop:
-                return None
-            with self.fabric.autocast():
-                loss, _ = self.method.loss(batch.to(self.fabric.device), None)
-            total += float(loss)
+        with read_ahead(batches, range(len(batches)), self.config.workers) as ahead:
+            for batch in ahead:
+                if stop:
+                    return None
+                with self.fabric.autocast():
+                    loss, _ = self.method.loss(batch.to(self.fabric.device), None)
+                total += float(loss)
         mean = total / len(batches)
         self._require_finite(math.isfinite(mean), f"the validation loss is {mean} after step {self.step}")
         return mean
