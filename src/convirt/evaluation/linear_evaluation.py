@@ -147,13 +147,11 @@ def _train(
     fits: dict[bytes, Any] = {}
     for subset in subsets:  # with all labels every seed has the same subset, and the fit draws nothing
         if subset.tobytes() not in fits:
-            fits[subset.tobytes()] = fit_logistic(
-                train.take(subset), val, test_ND, select_on=protocol.paper_head.select_on
-            )
+            fits[subset.tobytes()] = fit_logistic(train.take(subset), val, test_ND)
     chosen = [fits[subset.tobytes()] for subset in subsets]
     return _Outcome(
         scores_SNC=np.stack([fit.test_scores_NC for fit in chosen]),
-        selected=[{"C": fit.c, "validation_score": fit.validation_score, "converged": fit.converged} for fit in chosen],
+        selected=[{"C": fit.c, "validation_loss": fit.validation_loss, "converged": fit.converged} for fit in chosen],
     )
 
 
@@ -190,6 +188,7 @@ def _score(
                     "seeds": values_S,
                     "ci_low": interval.low,
                     "ci_high": interval.high,
+                    "resamples_used": int(np.isfinite(values_R[method]).sum()),
                     **_chance(metric, table),
                     "higher_is_better": True,
                     "selected": outcome.selected,

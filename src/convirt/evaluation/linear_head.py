@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from convirt.data.loader import derive_seed
 from convirt.errors import InputError
@@ -55,7 +54,7 @@ class PaperHeadConfig:
 class LinearHeads:
     """The best checkpoint of each seed's head."""
 
-    weight_SDC: Tensor
+    weight_SCD: Tensor
     bias_SC: Tensor
     best_S: NDArray[np.float64]
     """Validation score of the checkpoint."""
@@ -66,7 +65,10 @@ class LinearHeads:
     def scores(self, features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities [S, N, C]: softmax over classes, or a sigmoid for each label."""
         with torch.no_grad():
-            logits_SNC = torch.from_numpy(features_ND) @ self.weight_SDC + self.bias_SC[:, None]
+            seeds, classes, dim = self.weight_SCD.shape
+            inputs_ND = torch.from_numpy(np.ascontiguousarray(features_ND, dtype=np.float32))
+            logits_NSC = (inputs_ND @ self.weight_SCD.reshape(-1, dim).T).view(-1, seeds, classes) + self.bias_SC
+            logits_SNC = logits_NSC.transpose(0, 1).contiguous()
             return (logits_SNC.sigmoid() if self.multi_label else logits_SNC.softmax(-1)).numpy()
 
 
@@ -94,17 +96,19 @@ def train_heads(
     weight, bias = _initial(features_ND.shape[1], targets_NC.shape[1], seeds)
     adam = _Adam((weight, bias), config)
     plateau = _Plateau(len(seeds), config)
-    best_weight, best_bias = weight.detach().clone(), bias.detach().clone()
+    best_weight, best_bias = weight.clone(), bias.clone()
     for epoch in range(1, config.max_epochs + 1):
         for rows_SB, valid_SB, keep_SBD in _minibatches(subsets, seeds, epoch, features_ND.shape[1], config):
-            inputs_SBD = features_ND[rows_SB] * keep_SBD
-            logits_SBC = torch.baddbmm(bias[:, None], inputs_SBD, weight)
-            loss_S = _loss(logits_SBC, targets_NC[rows_SB], valid_SB, train.multi_label)
-            gradients = torch.autograd.grad(loss_S.sum(), (weight, bias))
-            adam.step(gradients, plateau.rate_S, plateau.active_S & valid_SB.any(dim=1))
+            inputs_SBD = keep_SBD.mul_(features_ND[rows_SB])
+            logits_SBC = torch.baddbmm(
+                bias[:, None], inputs_SBD, weight.transpose(1, 2), alpha=1 / (1 - config.dropout)
+            )
+            slope_SBC = _loss_slope(logits_SBC, targets_NC[rows_SB], valid_SB, train.multi_label)
+            weight_slope = slope_SBC.transpose(1, 2) @ inputs_SBD / (1 - config.dropout)
+            adam.step((weight_slope, slope_SBC.sum(dim=1)), plateau.rate_S, plateau.active_S & valid_SB.any(dim=1))
         heads = _heads(weight, bias, plateau, train.multi_label)
         better_S = plateau.update(epoch, heads.scores(val.features_ND), val.targets_NC)
-        best_weight[better_S], best_bias[better_S] = weight.detach()[better_S], bias.detach()[better_S]
+        best_weight[better_S], best_bias[better_S] = weight[better_S], bias[better_S]
         if not plateau.active_S.any():
             break
     return _heads(best_weight, best_bias, plateau, train.multi_label)
@@ -112,8 +116,8 @@ def train_heads(
 
 def _heads(weight: Tensor, bias: Tensor, plateau: "_Plateau", multi_label: bool) -> LinearHeads:
     return LinearHeads(
-        weight_SDC=weight.detach(),
-        bias_SC=bias.detach(),
+        weight_SCD=weight,
+        bias_SC=bias,
         best_S=plateau.best_S,
         epoch_S=plateau.epoch_S,
         multi_label=multi_label,
@@ -125,15 +129,15 @@ def _initial(dim: int, classes: int, seeds: Sequence[int]) -> tuple[Tensor, Tens
     weights, biases = [], []
     for seed in seeds:
         generator = torch.Generator().manual_seed(derive_seed("head-initialisation", seed))
-        weights.append((torch.rand(dim, classes, generator=generator) * 2 - 1) / dim**0.5)
+        weights.append((torch.rand(classes, dim, generator=generator) * 2 - 1) / dim**0.5)
         biases.append((torch.rand(classes, generator=generator) * 2 - 1) / dim**0.5)
-    return torch.stack(weights).requires_grad_(), torch.stack(biases).requires_grad_()
+    return torch.stack(weights), torch.stack(biases)
 
 
 def _minibatches(
     subsets: Sequence[NDArray[np.int64]], seeds: Sequence[int], epoch: int, dim: int, config: PaperHeadConfig
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One epoch of minibatches of all seeds: rows [S, B], which of them are real [S, B], dropout factors [S, B, D].
+    """One epoch of minibatches of all seeds: rows [S, B], which of them are real [S, B], what dropout keeps [S, B, D].
 
     Subsets may differ in size (a mended fraction); a seed that has run out of rows gets a minibatch without real ones.
     Its draws are a function of the seed and the epoch alone.
@@ -150,20 +154,23 @@ def _minibatches(
         keep_SBD = np.zeros((len(seeds), width, dim), dtype=np.float32)
         for s, (chunk, generator) in enumerate(zip(chunks, generators, strict=True)):
             rows_SB[s, : len(chunk)], valid_SB[s, : len(chunk)] = chunk, True
-            bits = generator.integers(0, 2**16, size=(len(chunk), dim), dtype=np.uint16)
-            np.greater_equal(bits, threshold, out=keep_SBD[s, : len(chunk)], casting="unsafe")
-        keep_SBD *= 1 / (1 - config.dropout)
+            bits = generator.bit_generator.random_raw(-(-len(chunk) * dim // 4)).view(np.uint16)[: len(chunk) * dim]
+            np.greater_equal(bits.reshape(-1, dim), threshold, out=keep_SBD[s, : len(chunk)], casting="unsafe")
         yield torch.from_numpy(rows_SB), torch.from_numpy(valid_SB), torch.from_numpy(keep_SBD)
 
 
-def _loss(logits_SBC: Tensor, targets_SBC: Tensor, valid_SB: Tensor, multi_label: bool) -> Tensor:
-    """Cross-entropy, or binary cross-entropy over the labels that are given: the mean of each seed's minibatch [S]."""
+def _loss_slope(logits_SBC: Tensor, targets_SBC: Tensor, valid_SB: Tensor, multi_label: bool) -> Tensor:
+    """Derivative by the logits of each seed's mean loss over its minibatch [S, B, C].
+
+    Softmax cross-entropy, or sigmoid cross-entropy over the labels that are given; both have the derivative
+    (probability - target) / count.
+    """
     if multi_label:
         given_SBC = valid_SB[..., None] & ~targets_SBC.isnan()
-        each_SBC = functional.binary_cross_entropy_with_logits(logits_SBC, targets_SBC.nan_to_num(), reduction="none")
-        return (each_SBC * given_SBC).sum(dim=(1, 2)) / given_SBC.sum(dim=(1, 2)).clamp(min=1)
-    each_SB = -(targets_SBC * logits_SBC.log_softmax(dim=-1)).sum(dim=-1)
-    return (each_SB * valid_SB).sum(dim=1) / valid_SB.sum(dim=1).clamp(min=1)
+        error_SBC = logits_SBC.sigmoid() - targets_SBC.nan_to_num()
+        return error_SBC * given_SBC / given_SBC.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    error_SBC = logits_SBC.softmax(dim=-1) - targets_SBC
+    return error_SBC * valid_SB[..., None] / valid_SB.sum(dim=1).clamp(min=1)[:, None, None]
 
 
 class _Adam:
@@ -176,7 +183,6 @@ class _Adam:
         self._steps_S = torch.zeros(len(parameters[0]))
         self._decay = config.weight_decay
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate_S: Tensor, active_S: Tensor) -> None:
         """Step the active seeds; the others keep their parameters and moments."""
         self._steps_S += active_S

@@ -77,12 +77,15 @@ def mean_auc(targets_NC: NDArray, scores_NC: NDArray) -> float:
 
 
 def weighted_mean_auc(targets_NC: NDArray, scores_NC: NDArray, weights_NR: NDArray) -> Array:
-    """`mean_auc` for R columns of weights at once, float64 [R]."""
-    each_CR = np.stack([weighted_auc(targets_NC[:, c], scores_NC[:, c], weights_NR) for c in range(scores_NC.shape[1])])
-    defined_CR = np.isfinite(each_CR)
-    count_R = defined_CR.sum(axis=0)
-    total_R = np.where(defined_CR, each_CR, 0.0).sum(axis=0)
-    return np.divide(total_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0)
+    """`mean_auc` for R columns of weights at once, float64 [R].
+
+    NaN in a resample that holds no positive or no negative of a class that the rows do hold: a mean over fewer classes
+    would be another quantity.
+    """
+    held = [c for c in range(scores_NC.shape[1]) if (targets_NC[:, c] == 1).any() and (targets_NC[:, c] == 0).any()]
+    if not held:
+        return np.full(weights_NR.shape[1], np.nan)
+    return np.mean([weighted_auc(targets_NC[:, c], scores_NC[:, c], weights_NR) for c in held], axis=0)
 
 
 def accuracy(codes_N: NDArray, scores_NC: NDArray) -> float:
@@ -95,6 +98,15 @@ def selection_score(metric: str, targets_NC: NDArray, scores_NC: NDArray) -> flo
     if metric == "accuracy":
         return accuracy(targets_NC.argmax(axis=1), scores_NC)
     return mean_auc(targets_NC, scores_NC)
+
+
+def log_loss(targets_NC: NDArray, scores_NC: NDArray, multi_label: bool) -> float:
+    """Mean negative log-likelihood of probabilities: over rows, or over the given labels of a multi-label task."""
+    scores = np.clip(scores_NC.astype(np.float64), 1e-12, 1 - 1e-12)
+    if not multi_label:
+        return float(-np.log(scores[targets_NC == 1]).mean())
+    given = np.isfinite(targets_NC)
+    return float(-np.log(np.where(targets_NC == 1, scores, 1 - scores)[given]).mean())
 
 
 def precision_at_k(

@@ -78,13 +78,10 @@ class Results:
         return folder / "metrics.json"
 
     def print(self, console: Console | None = None) -> None:
-        """Print one table of figures for each task and head, and one of differences."""
+        """Print the figures of each head, or of the retrieval tasks, and then the differences."""
         console = console or Console()
-        groups: dict[tuple[str, str], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault((row["task"], row["head"] or ""), []).append(row)
-        for (task, head), rows in groups.items():
-            console.print(_figures(f"{task} · {HEADS[head]}" if head else task, rows))
+        for head in dict.fromkeys(row["head"] for row in self.rows):
+            console.print(_figures([row for row in self.rows if row["head"] == head]))
         if self.comparisons:
             console.print(_differences(self.comparisons))
 
@@ -144,72 +141,91 @@ def share(fraction: float) -> str:
     return "all" if fraction == 1 else f"{100 * fraction:g} %"
 
 
-def _settings(rows: Sequence[Row]) -> list[tuple[str, float | None]]:
-    return list(dict.fromkeys((row["metric"], row["fraction"]) for row in rows))
-
-
-def _figures(title: str, rows: Sequence[Row]) -> Table:
-    """Methods as columns, metrics and fractions as rows: mean, spread over seeds, interval; chance at the end."""
+def _figures(rows: Sequence[Row]) -> Table:
+    """Methods as columns, as in the paper; tasks, metrics and label fractions as rows; chance in the last column."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    by_fraction = any(row["fraction"] is not None for row in rows)
+    tasks = list(dict.fromkeys((row["task"], row["space"]) for row in rows))
+    head = rows[0]["head"]
+    title = f"{tasks[0][0]}, {HEADS[head]}" if head else "retrieval"
     table = Table(title=title, title_justify="left", caption=_caption(rows), caption_justify="left")
-    table.add_column("metric")
-    if by_fraction:
-        table.add_column("labels", justify="right")
+    for name in ("metric", "labels") if head else ("task (space)", "metric"):
+        table.add_column(name)
     for method in methods:
         table.add_column(method, justify="right")
     table.add_column("chance", justify="right")
     last = None
-    for metric, fraction in _settings(rows):
-        cells = {row["method"]: row for row in rows if (row["metric"], row["fraction"]) == (metric, fraction)}
-        if by_fraction and last not in (None, metric):
+    for key, cells in _grouped(rows, "task", "space", "metric", "fraction").items():
+        task, space, metric, fraction = key
+        section = (task, metric) if head else (task,)
+        if last not in (None, section):
             table.add_section()
-        last = metric
-        labels = [share(fraction) if fraction is not None else ""] if by_fraction else []
-        figures = [_figure(cells.get(method)) for method in methods]
-        table.add_row(metric, *labels, *figures, f"{next(iter(cells.values()))['chance']:.3f}")
+        opening = section != last
+        last = section
+        if head:
+            names = [metric if opening else "", share(fraction)]
+        else:
+            names = [f"{task}\n[dim]({space})[/dim]" if opening else "", metric]
+        by_method = {row["method"]: row for row in cells}
+        figures = [_figure(by_method.get(method)) for method in methods]
+        table.add_row(*names, *figures, f"{cells[0]['chance']:.3f}")
     return table
+
+
+def _grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by these keys, equal leading keys together, otherwise in the order of their first row."""
+    places: list[dict[Any, int]] = [{} for _ in keys]
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        for place, key in zip(places, keys, strict=True):
+            place.setdefault(row[key], len(place))
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    order = sorted(groups, key=lambda group: [place[value] for place, value in zip(places, group, strict=True)])
+    return {group: groups[group] for group in order}
 
 
 def _figure(row: Row | None) -> str:
     if row is None:
         return "-"
     spread = f" ±{row['std']:.3f}" if row["std"] is not None else ""
-    return f"[bold]{row['mean']:.3f}[/bold]{spread} [dim]{row['ci_low']:.3f}–{row['ci_high']:.3f}[/dim]"
+    return f"[bold]{row['mean']:.3f}[/bold]{spread}\n[dim]{row['ci_low']:.3f}–{row['ci_high']:.3f}[/dim]"
 
 
 def _caption(rows: Sequence[Row]) -> str:
     first = rows[0]
-    spaces = ", ".join(dict.fromkeys(row["space"] for row in rows))
-    spread = "mean ± spread over seeds, " if first["std"] is not None else ""
-    return (
-        f"space: {spaces}; {first['n_test']} test items of {first['n_patients']} patients; "
-        f"{spread}95 % bootstrap interval over patients"
-    )
+    interval = "below each figure its 95 % bootstrap interval over patients"
+    if first["head"] is None:
+        return interval
+    spread = "; ± is the spread over seeds" if first["std"] is not None else ""
+    tested = f"{first['n_test']} test images of {first['n_patients']} patients"
+    return f"space: {first['space']}; {tested}{spread}; {interval}"
 
 
 def _differences(comparisons: Sequence[Row]) -> Table:
-    table = Table(title="Differences, paired over patients", title_justify="left")
-    for name in ("task", "head", "metric", "labels"):
+    """One row for each pair of methods and metric (or task), one column for each label fraction (or metric)."""
+    by_fraction = comparisons[0]["fraction"] is not None
+    column, keys = ("fraction", ("head", "metric")) if by_fraction else ("metric", ("task",))
+    settings = list(dict.fromkeys(row[column] for row in comparisons))
+    caption = "95 % interval of the paired bootstrap; bold where it excludes zero"
+    table = Table(title="differences, paired over patients", title_justify="left", caption=caption)
+    table.caption_justify = "left"
+    for name in ("difference", *keys):
         table.add_column(name)
-    table.add_column("difference", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("excludes 0")
+    for setting in settings:
+        table.add_column(share(setting) if by_fraction else setting, justify="right")
     last = None
-    for row in comparisons:
-        pair = f"{row['a']} − {row['b']}"
-        if pair != last:
+    for (a, b, *names), cells in _grouped(comparisons, "a", "b", *keys).items():
+        if last not in (None, (a, b)):
             table.add_section()
-            table.add_row(f"[bold]{pair}[/bold]")
-            last = pair
-        fraction = "" if row["fraction"] is None else share(row["fraction"])
-        table.add_row(
-            row["task"],
-            row["head"] or "",
-            row["metric"],
-            fraction,
-            f"{row['difference']:+.3f}",
-            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
-            "yes" if row["excludes_zero"] else "no",
-        )
+        pair = f"{a} − {b}" if (a, b) != last else ""
+        last = (a, b)
+        by_setting = {row[column]: row for row in cells}
+        table.add_row(pair, *names, *(_difference(by_setting.get(setting)) for setting in settings))
     return table
+
+
+def _difference(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    text = f"{row['difference']:+.3f}"
+    text = f"[bold]{text}[/bold]" if row["excludes_zero"] else text
+    return f"{text}\n[dim]{row['ci_low']:+.3f} to {row['ci_high']:+.3f}[/dim]"

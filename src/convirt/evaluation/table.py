@@ -190,7 +190,9 @@ def _targets(
     if label_column:
         names, codes_N = np.unique(frame[label_column].to_numpy(dtype=str), return_inverse=True)
         if len(names) < 2:
-            raise InputError(f"{path}: column {label_column!r} has one class only, {names[0]!r}; nothing to tell apart")
+            raise InputError(
+                f"{path}: column {label_column!r} has one class only, {str(names[0])!r}; nothing to tell apart"
+            )
         return tuple(str(name) for name in names), one_hot(codes_N, len(names))
     values = frame[list(label_columns)]
     targets_NC = np.empty(values.shape)
@@ -228,7 +230,7 @@ def _check_patients(
         if patient_column and not patient:
             raise InputError(f"{path}: a row has no value in the patient column {patient_column!r}; fill it in")
         if seen.setdefault(patient, split) != split:
-            raise InputError(f"{path}: patient {patient!r} is in splits {seen[patient]} and {split}; keep one")
+            raise InputError(f"{path}: patient {str(patient)!r} is in splits {seen[patient]} and {split}; keep one")
 
 
 def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path, ...]:

@@ -1,0 +1,108 @@
+"""The bootstrap against explicit resampling."""
+
+import time
+
+import numpy as np
+import pytest
+
+from convirt.errors import InputError
+from convirt.evaluation.metrics import auc, weighted_auc
+from convirt.evaluation.statistics import (
+    Resampling,
+    cluster_bootstrap,
+    compare,
+    paired_bootstrap,
+    percentile_interval,
+    weighted_mean,
+)
+
+
+def test_weights_are_whole_patients_drawn_with_replacement():
+    patients = np.array(["b", "a", "b", "c", "a", "b"])
+    plan = Resampling.draw(patients, seeds=3, resamples=200, seed=4)
+    assert plan.weights_NR.shape == (6, 200)
+    assert plan.seeds_RS.shape == (200, 3)
+    assert set(plan.seeds_RS.ravel()) == {0, 1, 2}
+    for name in "abc":
+        rows = plan.weights_NR[patients == name]
+        assert (rows == rows[0]).all()
+    assert (plan.weights_NR[[1, 0, 3]].sum(axis=0) == 3).all()  # as many patients as there are
+    again = Resampling.draw(patients, seeds=3, resamples=200, seed=4)
+    assert (plan.weights_NR == again.weights_NR).all()
+    assert (plan.seeds_RS == again.seeds_RS).all()
+
+
+def test_the_bootstrap_equals_rebuilding_each_resample():
+    rng = np.random.default_rng(0)
+    patients = np.array([f"p{i // 3}" for i in range(60)])
+    labels, scores_SN = rng.integers(0, 2, 60), rng.integers(0, 9, (2, 60))
+    plan = Resampling.draw(patients, seeds=2, resamples=50)
+    found = cluster_bootstrap(lambda weights, s: weighted_auc(labels, scores_SN[s], weights), plan)
+    for r in range(50):
+        rows = [n for n in range(60) for _ in range(int(plan.weights_NR[n, r]))]
+        expected = np.mean([auc(labels[rows], scores_SN[s][rows]) for s in plan.seeds_RS[r]])
+        assert found[r] == pytest.approx(expected, abs=1e-12)
+        mean = weighted_mean(scores_SN[0], plan.weights_NR)[r]
+        assert mean == pytest.approx(np.mean(scores_SN[0][rows]), abs=1e-12)
+
+
+def test_the_interval_leaves_out_undefined_resamples():
+    interval = percentile_interval(np.r_[np.arange(101.0), np.nan])
+    assert (interval.low, interval.high) == pytest.approx((2.5, 97.5))
+    assert np.isnan(percentile_interval(np.array([np.nan])).low)
+
+
+def test_clusters_widen_the_interval():
+    rng = np.random.default_rng(2)
+    patients = np.repeat(np.arange(40), 25).astype(str)
+    values = np.repeat(rng.normal(size=40), 25)
+    by_patient = percentile_interval(
+        weighted_mean(values, Resampling.draw(patients, seeds=1, resamples=500).weights_NR)
+    )
+    by_image = percentile_interval(
+        weighted_mean(values, Resampling.draw(np.arange(1000).astype(str), seeds=1, resamples=500).weights_NR)
+    )
+    assert by_patient.high - by_patient.low > 3 * (by_image.high - by_image.low)
+
+
+def test_a_95_percent_interval_covers_the_truth_about_95_times_in_100():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for trial in range(200):
+        values = np.repeat(rng.normal(size=60), 2) + rng.normal(size=120)
+        plan = Resampling.draw(np.repeat(np.arange(60), 2).astype(str), seeds=1, resamples=300, seed=trial)
+        interval = percentile_interval(weighted_mean(values, plan.weights_NR))
+        covered += interval.low <= 0 <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_pairing_finds_a_small_consistent_difference():
+    rng = np.random.default_rng(5)
+    shared = rng.normal(size=200)
+    a, b = shared + 0.1 + rng.normal(size=200) * 0.05, shared
+    plan = Resampling.draw(np.arange(200).astype(str), seeds=1, resamples=500)
+    values = {"run": weighted_mean(a, plan.weights_NR), "random": weighted_mean(b, plan.weights_NR)}
+    (found,) = compare({"run": a.mean(), "random": b.mean()}, values, ["random"])
+    assert (found["a"], found["b"]) == ("run", "random")
+    assert found["difference"] == pytest.approx(0.1, abs=0.02)
+    assert found["excludes_zero"]
+    assert 0.09 < found["ci_low"] < found["ci_high"] < 0.12
+    assert not paired_bootstrap(values["run"], values["run"]).excludes_zero
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(InputError, match="at least 2"):
+        Resampling.draw(["one", "one"], seeds=1, resamples=10)
+    with pytest.raises(InputError, match="resamples"):
+        Resampling.draw(["one", "two"], seeds=1, resamples=0)
+    with pytest.raises(InputError, match="shape"):
+        paired_bootstrap(np.zeros(3), np.zeros(4))
+
+
+def test_a_thousand_resamples_cost_a_moment():
+    rng = np.random.default_rng(6)
+    plan = Resampling.draw(rng.integers(0, 500, 1500).astype(str), seeds=1, resamples=1000)
+    labels, scores = rng.integers(0, 2, 1500), rng.random(1500)
+    started = time.perf_counter()
+    weighted_auc(labels, scores, plan.weights_NR)
+    assert time.perf_counter() - started < 2
