@@ -46,7 +46,9 @@ _HEADING = re.compile(
     rf"^{_LEAD}(?i:{_NAME})[ \t*_]*(?::|[ \t][-–—][ \t])[*_]*"
     # Alone on its line; the capital tells it from the last word of a wrapped line.
     rf"|^{_LEAD}(?=[A-Z])(?i:{_NAME.replace('P<', 'P<alone_')})[ \t*_]*$"
-    # Inside a line, after the end of a sentence, with a capital letter and a colon.
+    # Inside a line, in capitals with a colon.
+    rf"|(?<=\s)[*_]*{_NAME.replace('P<', 'P<capital_')}[ \t]*:[*_]*"
+    # Inside a line, with a colon, after the end of a sentence.
     rf"|(?:(?<=[.!?;:_\])]\s)|(?<=\s\s))[*_]*(?=[A-Z])(?i:{_NAME.replace('P<', 'P<inside_')})[ \t]*:[*_]*"
     # At the start of a line, in capitals, and what follows is not in capitals.
     rf"|^{_LEAD}(?P<bare_kept>{_KEPT})[ \t]+(?=[A-Z]?[a-z]|\d|_|XX|No\b|A\b)",
@@ -61,6 +63,7 @@ _ABBREVIATIONS = frozenset(
 _BEFORE_NUMBER = frozenset({"no", "nos", "fig", "figs", "se", "ser", "im", "img", "vol", "lev", "est", "max", "min"})
 _ENDS = frozenset({".", "!", "?", "..", "..."})
 _CLOSING = frozenset({'"', "'", "”", "’", ")", "]"})
+_BRACKETS = _CLOSING | {"(", "["}
 _BULLET = re.compile(r"^\s*(?:\(?\d{1,2}[.)](?!\d)|\(\d{1,2}\)|[-–•*·]+(?=\s))\s*")
 _BREAK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:\(?\d{1,2}[.)]\s|\(\d{1,2}\)\s|[-–•*·]+\s))")
 
@@ -153,14 +156,12 @@ def _mark_sentences(document: Doc) -> Doc:
 
 def _ends_sentence(document: Doc, token: Token, first: int, has_capitals: bool) -> bool:
     """Whether a sentence that began at token `first` ends with `token`."""
-    if token.text in {"!", "?"}:
-        return token.i > first
-    if not token.text.endswith("."):
+    if not token.text.endswith((".", "!", "?")):
         return False
-    glued = token.text.rstrip(".")  # spaCy leaves some periods at their word: `C.`, `e.g.`
+    glued = token.text.rstrip(".!?")  # spaCy leaves some periods at their word: `C.`, `e.g.`
     before = glued or (document[token.i - 1].text if token.i > first else "")
-    following = next((t for t in document[token.i + 1 :] if t.text not in _CLOSING), None)
-    if not before or following is None:
+    following = next((t for t in document[token.i + 1 :] if t.text not in _BRACKETS), None)
+    if not before or following is None or following.text[0] in ",;:":
         return False
     if before.lower() in _ABBREVIATIONS:
         return False
@@ -174,5 +175,5 @@ def _ends_sentence(document: Doc, token: Token, first: int, has_capitals: bool) 
         return False
     if following.text[0].islower() and has_capitals:
         # More likely an abbreviation that no list knows, unless the word before it is long.
-        return len(before) >= 5 and before.isalpha() and before.islower()
+        return token.text == "." and len(before) >= 5 and before.isalpha() and before.islower()
     return True
