@@ -6,7 +6,6 @@ Shape legend: N images, D features.
 """
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
+from convirt.data.images import read_pixels
+from convirt.data.pixels import Unreadable
 from convirt.errors import InputError
 from convirt.model import baseline, load
 
@@ -98,20 +98,17 @@ def encode_images(
     return EncodedImages(vectors=tuple(np.concatenate(part) for part in parts), sha256=digest.hexdigest())
 
 
-def read_image(path: Path, content: bytes | None = None) -> Image.Image:
-    """Decode one image file.
+def read_image(path: Path, content: bytes) -> NDArray:
+    """Grey pixels [H, W] of a PNG, JPEG or DICOM file, by the rules that prepare a corpus.
 
     Raises:
-        InputError: The file is no image, or cut short.
+        InputError: The file is no such image, or cut short.
     """
     try:
-        image = Image.open(io.BytesIO(path.read_bytes() if content is None else content))
-        image.load()
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image in a known format; replace it or leave its row out") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be decoded ({error}); replace it or leave its row out") from error
-    return image
+        return read_pixels(content, suffix=path.suffix.lower()).values_HW
+    except Unreadable as error:
+        problem = f"{error.reason}: {error.detail}" if error.detail else error.reason
+        raise InputError(f"{path} cannot be used ({problem}); replace it or leave its row out") from error
 
 
 def load_encoders(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +117,7 @@ def retrieve(
         data={
             "table_sha256": labelled.sha256,
             "images_sha256": vectors.sha256,
-            "queries_sha256": sha256(Path(queries).read_bytes()).hexdigest() if queries else None,
+            "queries_sha256": asked.sha256 if asked else None,
             "images": len(chosen),
             "rows_without_label": labelled.rows_without_label,
         },
@@ -144,6 +143,15 @@ class _Vectors:
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Queries:
+    """Text queries and the class that each asks for."""
+
+    texts: tuple[str, ...]
+    labels_Q: NDArray[np.str_]
+    sha256: str
+
+
 def _chosen(table: LabelledTable, split_column: str | None, split: str) -> LabelledTable:
     """The rows that take part: of one split where there are splits."""
     if split_column is None:
@@ -153,13 +161,13 @@ def _chosen(table: LabelledTable, split_column: str | None, split: str) -> Label
     return table.take(table.rows(SPLITS[split.lower()]))
 
 
-def _read_queries(path: Path, text_column: str, label_column: str | None) -> tuple[tuple[str, ...], NDArray[np.str_]]:
+def _read_queries(path: Path, text_column: str, label_column: str | None) -> _Queries:
     """Texts and classes of the text queries."""
     assert label_column is not None, "checked by the caller"
-    frame = read_frame(Path(path), [text_column, label_column])
+    frame, digest = read_frame(path, [text_column, label_column])
     if empty := int((frame[text_column] == "").sum()):
         raise InputError(f"{path}: {empty} queries have no text in column {text_column!r}; fill them in")
-    return tuple(frame[text_column]), frame[label_column].to_numpy(dtype=str)
+    return _Queries(texts=tuple(frame[text_column]), labels_Q=frame[label_column].to_numpy(dtype=str), sha256=digest)
 
 
 def _encode(
@@ -196,19 +204,18 @@ def _text_image(
     table: LabelledTable,
     vectors: _Vectors,
     encoders: Mapping[str, Encoder],
-    queries: tuple[tuple[str, ...], NDArray[np.str_]],
+    queries: _Queries,
     batch_size: int,
 ) -> list[Job]:
-    texts, labels_Q = queries
     _, candidates = _queries_and_candidates(table)
     similarities = {
         name: cosine(
-            encoder.encode_text(list(texts), space="shared", batch_size=batch_size, normalise=True),
+            encoder.encode_text(list(queries.texts), space="shared", batch_size=batch_size, normalise=True),
             vectors.shared[name][candidates],
         )
         for name, encoder in encoders.items()
     }
-    return [(text_image(labels_Q, table.labels_N[candidates]), similarities)]
+    return [(text_image(queries.labels_Q, table.labels_N[candidates]), similarities)]
 
 
 def _own_caption(

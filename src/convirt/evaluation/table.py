@@ -3,7 +3,6 @@
 Shape legend: N rows, C classes.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from convirt.data.tables import read_table as read_source
+from convirt.data.tables import require_columns, select_rows
 from convirt.errors import InputError
 from convirt.evaluation.metrics import one_hot
 
@@ -114,7 +115,7 @@ def read_table(
         split_column: Split of the row, see `SPLITS`; None if the table has no splits.
         text_column: Caption or report of the image.
         role_column: `query` or `candidate`, for retrieval.
-        where: Conditions `column=value` that rows must meet, all of them.
+        where: Conditions `column=value1,value2` that rows must meet, all of them.
 
     Raises:
         InputError: Anything that makes the table unusable, in one line.
@@ -123,7 +124,7 @@ def read_table(
     if label_column and label_columns:
         raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
     named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
-    frame = _select(read_frame(path, [name for name in named if name]), where, path)
+    frame, digest = read_frame(path, [name for name in named if name], where)
     total = len(frame)
     if label_column:
         frame = frame[frame[label_column] != ""]
@@ -144,44 +145,24 @@ def read_table(
         multi_label=bool(label_columns),
         texts=tuple(frame[text_column]) if text_column else (),
         roles_N=_roles(frame, role_column, path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=digest,
         rows_without_label=total - len(frame),
     )
 
 
-def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table with every value as a stripped string, empty where there is none; the named columns must be there."""
-    if not path.is_file():
-        raise InputError(f"there is no table at {path}")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            raw = pd.read_parquet(path)
-            frame = raw.astype(object).where(raw.notna(), "").map(str)
-        else:
-            separator = "\t" if path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
-    for column in columns:
-        if column not in frame.columns:
-            known = ", ".join(str(name) for name in frame.columns)
-            raise InputError(f"{path} has no column {column!r}; its columns are {known}")
-    if not len(frame):
-        raise InputError(f"{path} has no rows")
-    return frame.map(str.strip)
+def read_frame(path: str | Path, columns: Sequence[str], where: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
+    """A table's rows that meet the conditions, stripped text without gaps, and the hash of its file.
 
-
-def _select(frame: pd.DataFrame, where: Sequence[str], path: Path) -> pd.DataFrame:
-    for condition in where:
-        column, separator, value = condition.partition("=")
-        if not separator or column not in frame.columns:
-            raise InputError(f"condition {condition!r} must read column=value with a column of {path}")
-        frame = frame[frame[column] == value]
-        if not len(frame):
-            raise InputError(f"{path}: no row is left by the condition {condition!r}")
-    return frame
+    Raises:
+        InputError: No such table, column or row, or a row that does not fit the header.
+    """
+    source = read_source(path)
+    if source.malformed:
+        row, problem = next(iter(source.malformed.items()))
+        raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
+    require_columns(source, columns)
+    frame = source.frame[select_rows(source, where)]
+    return frame.apply(lambda column: column.str.strip()), source.sha256
 
 
 def _targets(
