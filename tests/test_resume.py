@@ -53,7 +53,7 @@ def test_stopped_ten_times_and_resumed_is_bit_identical(
     assert [row["step"] for row in rows if row["event"] == "step"] == list(range(1, STEPS + 1))
     assert [row["step"] for row in rows if row["event"] == "validation"] == [6, 12, 18, 24, 30, 36, 42, 44]
     # Nothing of a broken-off write stays behind.
-    assert not [path for path in parts.rglob(".*")]
+    assert not list(parts.rglob(".*"))
     assert sorted(path.name for path in parts.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 

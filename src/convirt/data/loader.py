@@ -8,7 +8,7 @@ prepared image.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -207,7 +207,7 @@ def read_ahead(source: BatchSource, steps: range, workers: int, *, pin: bool = F
         workers: Reading processes, which end with the block; 0 reads in this process.
         pin: Put images in page-locked memory, for a GPU.
     """
-    loader = DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         source,  # type: ignore[arg-type]
         batch_size=None,
         sampler=steps,
@@ -218,7 +218,7 @@ def read_ahead(source: BatchSource, steps: range, workers: int, *, pin: bool = F
         generator=torch.Generator(),
     )
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Generator[Batch]:
         yield from loader
 
     # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
