@@ -158,20 +158,18 @@ def _ends_sentence(document: Doc, token: Token, first: int, has_capitals: bool) 
     """Whether a sentence that began at token `first` ends with `token`."""
     if not token.text.endswith((".", "!", "?")):
         return False
-    glued = token.text.rstrip(".!?")  # spaCy leaves some periods at their word: `C.`, `e.g.`
-    before = glued or (document[token.i - 1].text if token.i > first else "")
+    end = token.idx + len(token)
+    # The word as written, not the token: spaCy parts `im.` like a contraction, and leaves `C.` and `e.g.` whole.
+    start = max(document.text.rfind(" ", document[first].idx, end) + 1, document[first].idx)
+    before = document.text[start:end].rstrip(".!?").lstrip("([\"'“‘")
     following = next((t for t in document[token.i + 1 :] if t.text not in _BRACKETS), None)
     if not before or following is None or following.text[0] in ",;:":
         return False
     if before.lower() in _ABBREVIATIONS:
         return False
-    if before.isdigit() and (token.i - 1 == first or (glued and token.i == first)):
+    if before.isdigit() and start == document[first].idx:
         return False  # `1.` that begins an item of a list
-    if (
-        before.lower() in _BEFORE_NUMBER
-        and following.text[0].isdigit()
-        and (before.lower() != "no" or len(before) == 2)
-    ):
+    if before.lower() in _BEFORE_NUMBER and following.text[0].isdigit():
         return False
     if following.text[0].islower() and has_capitals:
         # More likely an abbreviation that no list knows, unless the word before it is long.

@@ -1,0 +1,234 @@
+"""Corpora on disk: written whole or not at all, mapped, and the same everywhere."""
+
+import errno
+import io
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convirt.data import corpora
+from convirt.data.corpora import Corpus, CorpusWriter, decode
+from convirt.data.records import ImageRecord, Pair
+from convirt.errors import InputError
+
+
+def image(seed: int, height: int = 32, width: int = 24, dtype: str = "uint8", **options: Any) -> ImageRecord:
+    values = np.random.default_rng(seed).integers(0, 2**8 if dtype == "uint8" else 2**16, (height, width), dtype=dtype)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", **options)
+    return ImageRecord(encoded=buffer.getvalue(), height=height, width=width, source=f"{seed}.png", view="PA")
+
+
+def pair(number: int, **values: Any) -> Pair:
+    split = ("train", "train", "val", "test")[number % 4]
+    default: dict[str, Any] = {
+        "pair_id": f"s{number}",
+        "patient_id": f"p{number}",
+        "split": split,
+        "images": tuple(image(10 * number + k) for k in range(1 + number % 2)),
+        "sentences": ("No effusion.", f"Sentence {number}, with ümlaut."),
+        "text": f"No effusion. Sentence {number}, with ümlaut.",
+        "attributes": {"finding": "none"},
+    }
+    return Pair(**{**default, **values})
+
+
+def write(out: Path, pairs: list[Pair], **options: Any) -> Corpus:
+    with CorpusWriter(out, image_size=32, **options) as writer:
+        for item in pairs:
+            writer.add(item)
+    return Corpus.open(out)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    pairs = [pair(number) for number in range(150)]
+    corpus = write(tmp_path / "corpus", pairs, settings={"a": 1})
+    assert len(corpus) == 150
+    assert [corpus.pair(index) for index in (0, 1, 77, 149)] == [pairs[index] for index in (0, 1, 77, 149)]
+    assert corpus.patient_ids.tolist() == [item.patient_id for item in pairs]
+    assert corpus.image_size == 32
+    assert corpus.settings == {"a": 1}
+    for split in ("train", "val", "test"):
+        indices = corpus.indices(split)
+        assert indices.dtype == np.int64
+        assert indices.tolist() == [k for k, item in enumerate(pairs) if item.split == split]
+    assert corpus.column_lengths("images").tolist() == [len(item.images) for item in pairs]
+    with pytest.raises(InputError, match="no split 'dev'"):
+        corpus.indices("dev")
+
+
+def test_decode_returns_grey_tensors() -> None:
+    shown = decode(image(3))
+    assert shown.shape == (1, 32, 24)
+    assert shown.dtype == torch.uint8
+    deep = decode(image(3, dtype="uint16"))
+    assert deep.dtype == torch.uint16
+    assert int(deep.to(torch.int32).max()) > 255
+
+
+def test_the_datasets_library_maps_it_and_columns_need_no_images(tmp_path: Path) -> None:
+    write(tmp_path / "corpus", [pair(number) for number in range(100)])
+    rows = datasets.load_from_disk(str(tmp_path / "corpus"))
+    assert len(rows) == 100
+    assert [Path(file["filename"]).name for file in rows.cache_files] == ["data-00000.arrow"]  # mapped, not copied
+    corpus = Corpus.open(tmp_path / "corpus")
+    # Wipe the images in the file under the map: if a column needed them, it would change or fail.
+    arrow = tmp_path / "corpus" / "data-00000.arrow"
+    data = arrow.read_bytes()
+    assert data.count(b"\x89PNG") > 100
+    arrow.write_bytes(data.replace(b"\x89PNG", b"gone"))
+    assert Corpus.open(tmp_path / "corpus").patient_ids.tolist() == corpus.patient_ids.tolist()
+
+
+def test_it_crosses_processes(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus", [pair(number) for number in range(5)])
+    copied = pickle.loads(pickle.dumps(corpus))
+    assert copied.pair(3) == corpus.pair(3)
+    assert len(pickle.dumps(corpus)) < 20_000
+
+
+def test_same_pairs_give_the_same_bytes(tmp_path: Path) -> None:
+    pairs = [pair(number) for number in range(70)]
+    write(tmp_path / "one", pairs)
+    write(tmp_path / "elsewhere" / "two", pairs)
+    assert files(tmp_path / "one") == files(tmp_path / "elsewhere" / "two")
+
+
+def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    pairs = [pair(number) for number in range(4)]
+    first = write(tmp_path / "first", pairs, settings={"where": "here"})
+    recoded = [replace(p, images=tuple(replace(i, encoded=recode(i)) for i in p.images)) for p in pairs]
+    assert recoded != pairs
+    assert write(tmp_path / "recoded", recoded).fingerprint == first.fingerprint  # same pixels, other PNG bytes
+    changes: list[dict[str, Any]] = [
+        {"text": "Other."},
+        {"split": "test"},
+        {"patient_id": "p9"},
+        {"sentences": ("No effusion.",)},
+        {"attributes": {}},
+        {"images": (image(99),)},
+    ]
+    prints = {first.fingerprint}
+    for number, change in enumerate(changes):
+        changed = write(tmp_path / f"changed{number}", [replace(pairs[0], **change), *pairs[1:]])
+        prints.add(changed.fingerprint)
+    prints.add(write(tmp_path / "turned", pairs[::-1]).fingerprint)
+    assert len(prints) == len(changes) + 2
+
+
+def recode(record: ImageRecord) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(record.encoded)) as opened:
+        opened.save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def test_shards_are_parted_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "_BYTES_PER_SHARD", 50_000)
+    pairs = [pair(number) for number in range(300)]
+    corpus = write(tmp_path / "corpus", pairs)
+    assert len(list((tmp_path / "corpus").glob("data-*.arrow"))) >= 3
+    assert corpus.pair(299) == pairs[299]
+    assert corpus.patient_ids.tolist() == [item.patient_id for item in pairs]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (pair(0), "occurs twice"),
+        (pair(7, split="dev"), "split 'dev'"),
+        (pair(7, images=()), "at least one image"),
+        (pair(7, sentences=()), "at least one image and one sentence"),
+        (pair(7, images=(image(1, 30, 30),)), "larger side 32"),
+        (pair(7, images=(replace(image(1), height=30),)), "larger side 32"),
+    ],
+)
+def test_bad_pairs_are_refused_and_leave_nothing(tmp_path: Path, bad: Pair, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write(tmp_path / "corpus", [pair(0), bad])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), CorpusWriter(tmp_path / "corpus", image_size=32) as writer:
+        for number in range(100):
+            writer.add(pair(number))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["_flush", "_close_shard"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(self: CorpusWriter) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CorpusWriter, where, full)
+    with pytest.raises(InputError, match="is full; nothing was written"):
+        write(tmp_path / "corpus", [pair(number) for number in range(100)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pair is left"):
+        write(tmp_path / "corpus", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert len(write(tmp_path / "empty", [pair(0)])) == 1
+    before = files(tmp_path / "empty")
+    with pytest.raises(InputError, match="exists already"):
+        write(tmp_path / "empty", [pair(1)])
+    assert files(tmp_path / "empty") == before
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="exists already"):
+        write(tmp_path / "file", [pair(1)])
+
+
+def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no prepared corpus"):
+        Corpus.open(tmp_path)
+    with pytest.raises(InputError, match="is no prepared corpus"):
+        Corpus.open(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("damage", ["json", "keys", "format", "shard cut", "shard gone", "state gone", "count"])
+def test_a_damaged_corpus_is_refused(tmp_path: Path, damage: str) -> None:
+    write(tmp_path / "corpus", [pair(number) for number in range(100)])
+    about = tmp_path / "corpus" / "corpus.json"
+    arrow = tmp_path / "corpus" / "data-00000.arrow"
+    values = json.loads(about.read_text())
+    if damage == "json":
+        about.write_text("{")
+    elif damage == "keys":
+        about.write_text('{"format": 1}')
+    elif damage == "format":
+        about.write_text(json.dumps({**values, "format": 99}))
+    elif damage == "count":
+        about.write_text(json.dumps({**values, "counts": {**values["counts"], "pairs": 99}}))
+    elif damage == "shard cut":
+        arrow.write_bytes(arrow.read_bytes()[: arrow.stat().st_size // 2])
+    elif damage == "shard gone":
+        arrow.unlink()
+    elif damage == "state gone":
+        (tmp_path / "corpus" / "state.json").unlink()
+    with pytest.raises(InputError) as caught:
+        Corpus.open(tmp_path / "corpus")
+    assert "\n" not in str(caught.value)
+    assert "convirt prepare archive" in str(caught.value)
