@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def pair(number: int, **values: Any) -> Pair:
     return Pair(**{**default, **values})
 
 
-def write(out: Path, pairs: list[Pair], **options: Any) -> Corpus:
+def write(out: Path, pairs: Iterable[Pair], **options: Any) -> Corpus:
     with CorpusWriter(out, image_size=32, **options) as writer:
         for item in pairs:
             writer.add(item)
@@ -163,10 +164,12 @@ def test_bad_pairs_are_refused_and_leave_nothing(tmp_path: Path, bad: Pair, mess
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), CorpusWriter(tmp_path / "corpus", image_size=32) as writer:
-        for number in range(100):
-            writer.add(pair(number))
+    def pairs() -> Iterator[Pair]:
+        yield from (pair(number) for number in range(100))
         raise error
+
+    with pytest.raises(error):
+        write(tmp_path / "corpus", pairs())
     assert list(tmp_path.iterdir()) == []
 
 

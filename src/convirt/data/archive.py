@@ -30,7 +30,7 @@ from convirt.errors import InputError
 
 _CHUNK = 8  # pairs a worker takes at once
 _CHUNKS_AHEAD = 4  # for each worker; bounds what waits in memory to be written
-_WORTH_WORKERS = 64  # fewer pairs are read before a second process has started
+_WORTH_WORKERS = 500  # fewer pairs are read before a second process has started (spaCy brings torch with it)
 
 
 def prepare_archive(
@@ -240,7 +240,7 @@ def _read_chunk(read: partial[PairContent], plans: list[PairPlan]) -> list[PairC
 def _print(audit: Audit, corpus: Corpus) -> None:
     console = Console()
     console.print(audit.to_table())
-    table = RichTable(title=f"Corpus {corpus.path}", title_justify="left")
+    table = RichTable(title="Corpus", title_justify="left")
     for heading in ("split", "pairs", "patients", "images", "sentences"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     lengths: dict[str, Any] = {name: corpus.column_lengths(name) for name in ("images", "sentences")}
@@ -253,6 +253,7 @@ def _print(audit: Audit, corpus: Corpus) -> None:
             *(str(int(lengths[name][chosen].sum())) for name in ("images", "sentences")),
         )
     console.print(table)
+    console.print(f"wrote {corpus.path}", markup=False, soft_wrap=True)
     for note in audit.notes[:5]:
         console.print(f"note: {note}", style="yellow", markup=False)
     if len(audit.notes) > 5:
