@@ -61,7 +61,8 @@ def classify(
         heads: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features, L-BFGS).
         learning_rate: Initial rate of the paper's head.
         max_epochs: Limit of epochs of the paper's head.
-        select_on: Validation score that steers the paper's head; logistic regression chooses C by validation log loss.
+        select_on: Validation score that steers the paper's head; take accuracy for a task that is judged by it, as
+            COVIDx is. Logistic regression chooses C by validation log loss.
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.

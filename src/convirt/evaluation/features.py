@@ -105,10 +105,11 @@ def read_image(path: Path, content: bytes) -> NDArray:
         InputError: The file is no such image, or cut short.
     """
     try:
-        return read_pixels(content, suffix=path.suffix.lower()).values_HW
+        pixels = read_pixels(content, suffix=path.suffix.lower())
     except Unreadable as error:
         problem = f"{error.reason}: {error.detail}" if error.detail else error.reason
         raise InputError(f"{path} cannot be used ({problem}); replace it or leave its row out") from error
+    return np.require(pixels.values_HW, requirements="W")  # PIL's buffers are read-only, which torch warns of
 
 
 def load_encoders(

@@ -93,6 +93,8 @@ def retrieve(
     )
     chosen = _chosen(labelled, split_column, split)
     asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
+    if asked:  # a class without candidates should be found before any image is encoded
+        text_image(asked.labels_Q, chosen.labels_N[_queries_and_candidates(chosen)[1]])
     encoders = load_encoders(
         runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
     )

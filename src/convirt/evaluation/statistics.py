@@ -105,11 +105,11 @@ def compare(
     Args:
         means: The metric of each method.
         values_R: Its bootstrap distribution, all of one `Resampling`.
-        baselines: Methods to compare with; they are not compared among themselves.
+        baselines: Methods to compare with, where they have a figure; they are not compared among themselves.
     """
     found = []
     for a in means:
-        for b in baselines if a not in baselines else ():
+        for b in [] if a in baselines else [b for b in baselines if b in means]:
             interval = paired_bootstrap(values_R[a], values_R[b])
             difference = {"a": a, "b": b, "difference": means[a] - means[b]}
             bounds = {"ci_low": interval.low, "ci_high": interval.high, "excludes_zero": interval.excludes_zero}
