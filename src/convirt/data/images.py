@@ -48,7 +48,7 @@ def prepare_image(path: Path, *, source: str, image_size: int, view: str = "") -
     pixels = read_pixels(data, suffix=path.suffix.lower(), at_least=2 * image_size)
     prepared_HW = resize(pixels.values_HW, image_size)
     encoded = io.BytesIO()
-    Image.fromarray(prepared_HW).save(encoded, "PNG")
+    Image.fromarray(prepared_HW).save(encoded, "PNG", compress_level=4)  # a third faster than 6, half a percent larger
     height, width = prepared_HW.shape
     record = ImageRecord(
         encoded=encoded.getvalue(),
