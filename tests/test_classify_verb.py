@@ -47,7 +47,7 @@ def test_an_oracle_beside_a_blind_baseline(archive, monkeypatch, capsys):
         }
         assert row["n_train"] == (40 if row["fraction"] == 1 else 9)  # a fifth of 13 or 14 images of each class
         if row["method"] == "oracle" and (row["metric"] == "auc" or row["head"] == "logistic"):
-            assert row["mean"] > 0.99
+            assert row["mean"] > 0.95
         elif row["method"] == "oracle":  # the paper's head stops when the ranking is perfect
             assert row["mean"] > 0.6
         elif row["metric"] == "auc":
