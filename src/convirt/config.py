@@ -24,8 +24,8 @@ class ImageEncoderConfig:
     name: str = "resnet50.tv_in1k"
     """Architecture: any timm model name (2.3: ResNet-50)."""
     weights: str = "hub"
-    """Where the initial weights come from: `hub` (timm's pretrained tag), `random`, `package:NAME` (a weight file inside
-    an installed Python package), or the path of a local file or folder (A: ImageNet)."""
+    """Where the initial weights come from: `hub` (timm's pretrained tag), `random`, `package:NAME` (a weight file
+    inside an installed Python package), or the path of a local file or folder (A: ImageNet)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,16 @@ class TransformConfig:
     def __post_init__(self) -> None:
         _require(self.size >= 16, f"transform.size must be at least 16, got {self.size}")
         _require(0 <= self.flip <= 1, f"transform.flip is a probability, got {self.flip}")
-        _require(self.blur_kernel % 2 == 1, f"transform.blur_kernel must be odd, got {self.blur_kernel}")
+        _require(self.degrees >= 0, f"transform.degrees must not be negative, got {self.degrees}")
+        _require(0 <= self.translate < 1, f"transform.translate must lie in [0, 1), got {self.translate}")
+        _require(
+            self.blur_kernel % 2 == 1 and 0 < self.blur_kernel < 2 * self.size,
+            f"transform.blur_kernel must be odd and positive, and below twice the size, got {self.blur_kernel}",
+        )
         for name in ("crop", "scale", "brightness", "contrast", "blur_sigma"):
             low, high = getattr(self, name)
             _require(0 <= low <= high, f"transform.{name} must be a range 0 <= low <= high, got {low}, {high}")
-        _require(0 < self.crop[0] and self.crop[1] <= 1, f"transform.crop must lie in (0, 1], got {self.crop}")
+        _require(self.crop[0] > 0 and self.crop[1] <= 1, f"transform.crop must lie in (0, 1], got {self.crop}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +134,7 @@ class OptimiserConfig:
     warmup_steps: int = 0
     """Steps of linear warm-up (not in the paper; used by the demo alone)."""
     cosine_steps: int | None = None
-    """If set, the rate also falls along a half cosine to zero at this step (not in the paper; used by the demo alone)."""
+    """If set, the rate also falls along a half cosine to zero at this step (not in the paper; the demo's)."""
     clip_norm: float | None = None
     """Largest gradient norm, if any (not in the paper)."""
 

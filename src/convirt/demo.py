@@ -1,0 +1,223 @@
+"""The verb `demo`: the main job from end to end on the phantom archive, by the functions that any archive uses.
+
+phantom archive -> prepare -> pretrain -> classify -> retrieve -> metrics.json and report.html. A stage that is done is
+not done again, so a second call is quick and an interrupted one goes on where it stopped.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from convirt import __version__
+from convirt.analysis.report import write_report
+from convirt.config import PretrainConfig
+from convirt.data.archive import prepare_archive
+from convirt.data.phantom import CATEGORIES
+from convirt.data.phantom.archive import phantom
+from convirt.errors import InputError
+from convirt.evaluation.classify import classify
+from convirt.evaluation.retrieve import retrieve
+from convirt.recipes import demo as demo_recipe
+from convirt.training.pretrain import pretrain
+
+STAMP = "demo.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large a demo is."""
+
+    patients: int
+    """Patients of the phantom archive."""
+    steps: int
+    """Pretraining steps."""
+    evaluations: int
+    """Validations during pretraining, spread evenly."""
+
+
+SCALES = {
+    "small": Scale(patients=1600, steps=400, evaluations=4),
+    "full": Scale(patients=3200, steps=3600, evaluations=12),
+}
+
+
+def configuration(scale: Scale, seed: int) -> PretrainConfig:
+    """The `demo` recipe with the budget of a scale."""
+    recipe = demo_recipe()
+    every = scale.steps // scale.evaluations
+    return replace(
+        recipe,
+        seed=seed,
+        optimiser=replace(recipe.optimiser, cosine_steps=every * scale.evaluations),
+        validation=replace(recipe.validation, every=every, max_evaluations=scale.evaluations),
+        checkpoint_every=every,
+    )
+
+
+def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int = 0, seed: int = 0) -> Path:
+    """Run the main job on phantom radiographs: archive, corpus, pretraining, linear evaluation, retrieval, report.
+
+    Takes less than 8 minutes on two processor cores, `--full` less than an hour. What is done already is not repeated.
+
+    Args:
+        out: Folder for everything: archive, corpus, run, metrics.json and report.html.
+        full: The same with more patients and more steps.
+        archive_seed: Seed of the phantom archive; 0 is the one that the demo was developed on.
+        seed: Seed of the pretraining run.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: `out` holds a demo with other settings, or cannot be written.
+    """
+    scale = SCALES["full" if full else "small"]
+    console = Console()
+    _open(out, {"scale": asdict(scale), "archive_seed": archive_seed, "seed": seed, "version": __version__})
+    seconds = _seconds(out)
+    stages: list[tuple[str, str, Callable[[], Any]]] = [
+        ("archive", "Drawing the phantom archive", lambda: _archive(out, scale, archive_seed)),
+        ("corpus", "Preparing the corpus", lambda: _prepare(out)),
+        ("convirt/metrics.json", "Pretraining", lambda: _pretrain(out, configuration(scale, seed))),
+        ("classify/metrics.json", "Linear evaluation", lambda: _classify(out)),
+        ("retrieve/metrics.json", "Retrieval", lambda: _retrieve(out)),
+    ]
+    for number, (product, title, run) in enumerate(stages, start=1):
+        done = (out / product).exists()
+        console.rule(f"[bold]{number}/{len(stages)} {title}[/bold]" + (" (done before)" if done else ""), align="left")
+        if not done:
+            started = time.monotonic()
+            run()
+            seconds[product.split("/")[0]] = round(time.monotonic() - started, 1)
+            _write(out / "seconds.json", seconds)
+    metrics = _metrics(out, seconds)
+    _write(out / "metrics.json", metrics)
+    write_report(out)
+    summary(metrics, console)
+    console.print(f"\nreport: {out / 'report.html'}\nfigures: {out / 'metrics.json'}", highlight=False, soft_wrap=True)
+    return out
+
+
+def _open(out: Path, settings: dict[str, Any]) -> None:
+    """Take the folder, or refuse one that holds something else."""
+    stamp = out / STAMP
+    if stamp.exists():
+        if json.loads(stamp.read_text()) != settings:
+            raise InputError(
+                f"{out} holds a demo with other settings or of another version: remove it, or give another --out"
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is no demo: give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(stamp, settings)
+
+
+def _write(path: Path, payload: Any) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(payload, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def _seconds(out: Path) -> dict[str, float]:
+    path = out / "seconds.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _archive(out: Path, scale: Scale, seed: int) -> None:
+    phantom(out / "archive", patients=scale.patients, seed=seed)
+
+
+def _prepare(out: Path) -> None:
+    prepare_archive(
+        images=out / "archive" / "images",
+        table=out / "archive" / "reports.csv",
+        image_column="image",
+        text_column="report",
+        patient_column="patient_id",
+        out=out / "corpus",
+        study_column="study_id",
+        split_column="split",
+        view_column="view",
+        image_size=160,
+    )
+
+
+def _pretrain(out: Path, config: PretrainConfig) -> None:
+    run = out / "convirt"
+    pretrain(config, out / "corpus", run, resume=(run / "config.json").exists())
+
+
+def _classify(out: Path) -> None:
+    classify(
+        [out / "convirt"],
+        out / "archive" / "labels.csv",
+        out / "archive" / "images",
+        out=out / "classify",
+        label_columns=CATEGORIES,
+        patient_column="patient_id",
+    )
+
+
+def _retrieve(out: Path) -> None:
+    retrieve(
+        [out / "convirt"],
+        out / "archive" / "retrieval.csv",
+        out / "archive" / "images",
+        out=out / "retrieve",
+        label_column="finding",
+        patient_column="patient_id",
+        role_column="role",
+        queries=out / "archive" / "queries.csv",
+    )
+
+
+def _metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
+    """One `metrics.json` of the whole demo, from those of its stages."""
+    parts = {
+        name: json.loads((out / name / "metrics.json").read_text()) for name in ("convirt", "classify", "retrieve")
+    }
+    return {
+        "format": 1,
+        "verb": "demo",
+        "config": json.loads((out / STAMP).read_text()),
+        "seeds": parts["classify"]["seeds"],
+        "versions": parts["classify"]["versions"],
+        "data": {name: part["data"] for name, part in parts.items()},
+        "pretraining": {key: value for key, value in parts["convirt"].items() if key not in ("versions", "data")},
+        "rows": parts["classify"]["rows"] + parts["retrieve"]["rows"],
+        "comparisons": parts["classify"]["comparisons"] + parts["retrieve"]["comparisons"],
+        "seconds": seconds,
+    }
+
+
+def summary(metrics: dict[str, Any], console: Console) -> None:
+    """Print the one table of the demo: three encoders, three label fractions, retrieval beside chance."""
+    methods = list(dict.fromkeys(row["method"] for row in metrics["rows"]))
+    table = Table(title="Phantom test set: mean AUC with a share of the labels; Precision@10", title_justify="left")
+    table.add_column("")
+    for method in methods:
+        table.add_column({"imagenet": "ImageNet", "random": "Random", "convirt": "ConVIRT"}.get(method, method))
+    table.add_column("chance")
+    lines: dict[str, dict[str, str]] = {}
+    for row in metrics["rows"]:
+        if row["head"]:
+            name = f"{row['head']} head, {100 * row['fraction']:g} % of labels"
+        elif row["metric"] == "precision@10":
+            name = f"{row['task']} retrieval, P@10"
+        else:
+            continue
+        line = lines.setdefault(name, {"chance": f"{100 * row['chance']:.1f}"})
+        line[row["method"]] = (
+            f"{100 * row['mean']:.1f} [dim]({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})[/dim]"
+        )
+    for name, line in lines.items():
+        table.add_row(name, *[line.get(method, "-") for method in methods], line["chance"])
+    console.print(table)
