@@ -69,6 +69,7 @@ class Display:
         self.console = console
         self.total = total
         self._between = seconds_between_lines
+        self._speed: float | None = None
         self._last_line = self._start = time.monotonic()
         self._done_before = done
         self._bar: Progress | None = None
@@ -99,14 +100,16 @@ class Display:
 
     def step(self, step: int, loss: float, pairs_per_s: float) -> None:
         """Show a step: how many are taken, its loss in nats, and the speed."""
+        # The speed jumps from step to step: its running mean over some ten steps is what one can read.
+        self._speed = pairs_per_s if self._speed is None else 0.9 * self._speed + 0.1 * pairs_per_s
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, loss=loss, speed=pairs_per_s)
+            self._bar.update(self._task, completed=step, loss=loss, speed=self._speed)
             return
         now = time.monotonic()
         if now - self._last_line >= self._between or step == self.total:
             left = (now - self._start) / max(1, step - self._done_before) * (self.total - step)
             self._last_line = now
-            self.line(f"step {step}/{self.total}  loss {loss:.3f}  {pairs_per_s:.0f} pairs/s  {duration(left)} left")
+            self.line(f"step {step}/{self.total}  loss {loss:.3f}  {self._speed:.0f} pairs/s  {duration(left)} left")
 
     def line(self, text: str) -> None:
         """Print one line, above the bar if there is one."""

@@ -57,7 +57,7 @@ def pretrain(config: PretrainConfig, corpus: Path, out: Path, *, resume: bool = 
             loss stops being finite.
         Interrupted: After Ctrl-C or SIGTERM, once the run is saved; a `SystemExit` with status 130 or 143.
     """
-    corpus, out = Path(corpus), Path(out)
+    corpus, out = Path(corpus), Path(out).absolute() if Path(out).name == "" else Path(out)
     console = Console()
     _check_method(config)
     pairs = Corpus.open(corpus)
@@ -213,7 +213,7 @@ def _reproducible() -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(out: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, whichever file met it first."""
+    """Say in one line that the disk is full or refuses, whichever file met it first."""
     try:
         yield
     except OSError as error:
@@ -222,4 +222,6 @@ def _disk_errors(out: Path) -> Iterator[None]:
             raise InputError(
                 f"{out}: the disk is full ({free / 2**20:.0f} MiB free); make room and go on with --resume"
             ) from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
+            raise InputError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
         raise
