@@ -85,6 +85,8 @@ def train_heads(
 ) -> LinearHeads:
     """Train one head for each seed on its subset of the training rows.
 
+    It takes one processor core: a step is too small to share, and cores that wait for each other slow it down.
+
     Args:
         train: All training rows.
         val: Validation rows: they set the rate and choose the checkpoint.
@@ -95,6 +97,21 @@ def train_heads(
     Raises:
         InputError: The validation rows hold no class with both positives and negatives.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(train, val, subsets, seeds, config)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    subsets: Sequence[NDArray[np.int64]],
+    seeds: Sequence[int],
+    config: PaperHeadConfig,
+) -> LinearHeads:
     features_ND = torch.from_numpy(np.ascontiguousarray(train.features_ND, dtype=np.float32))
     targets_NC = torch.from_numpy(train.targets_NC.astype(np.float32))
     weight, bias = _initial(features_ND.shape[1], targets_NC.shape[1], seeds)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from convirt.evaluation.features import LabelledFeatures
 from convirt.evaluation.metrics import log_loss
@@ -23,6 +24,7 @@ GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 """Values of C that are tried."""
 
 _MAX_ITERATIONS = 1000
+_ONE_CORE_BELOW = 20_000_000  # numbers in the training features; less is not worth sharing between cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,13 @@ def fit_logistic(
 
     Of values of C with the same loss the smallest is taken. Every class must occur in the training subset.
     """
+    with threadpool_limits(1 if train.features_ND.size < _ONE_CORE_BELOW else None):
+        return _choose(train, val, test_features_ND, grid)
+
+
+def _choose(
+    train: LabelledFeatures, val: LabelledFeatures, test_features_ND: NDArray[np.float32], grid: tuple[float, ...]
+) -> LogisticFit:
     train_NK, (val_NK, test_NK) = _standardise(train.features_ND, (val.features_ND, test_features_ND))
     fit = _fit_multi_label if train.multi_label else _fit_single_label
     best: LogisticFit | None = None
