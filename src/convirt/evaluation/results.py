@@ -149,7 +149,7 @@ def _figures(rows: Sequence[Row]) -> Table:
     title = f"{tasks[0][0]}, {HEADS[head]}" if head else "retrieval"
     table = Table(title=title, title_justify="left", caption=_caption(rows), caption_justify="left")
     for name in ("metric", "labels") if head else ("task (space)", "metric"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "metric")
     for method in methods:
         table.add_column(method, justify="right")
     table.add_column("chance", justify="right")
