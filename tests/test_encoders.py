@@ -278,6 +278,13 @@ def test_pooling_equals_a_loop_over_the_real_tokens(tiny: TextEncoderConfig, poo
     torch.testing.assert_close(encoder(encoder.tokenize(SENTENCES[1:2])), encoder(tokens)[1:2], rtol=1e-4, atol=1e-5)
 
 
+def test_groups_of_like_length_change_nothing(tiny: TextEncoderConfig) -> None:
+    encoder = build_text_encoder(tiny).eval()
+    sentences = [" ".join(["left disc"] * (1 + 5 * i % 11)) for i in range(4 * text_encoder.CHUNKS)]
+    alone = torch.cat([encoder(encoder.tokenize([sentence])) for sentence in sentences])
+    torch.testing.assert_close(encoder(encoder.tokenize(sentences)), alone, rtol=1e-4, atol=1e-5)
+
+
 def test_exactly_the_last_layers_train(tiny: TextEncoderConfig) -> None:
     encoder = build_text_encoder(tiny).train()
     trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}

@@ -1,4 +1,4 @@
-"""The phantom archive: frozen, deterministic, well formed; tests/test_phantom_guards.py holds the guards on its exam."""
+"""The phantom archive: frozen, deterministic, well formed; test_phantom_guards.py holds the guards on its exam."""
 
 import hashlib
 from pathlib import Path

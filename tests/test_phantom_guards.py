@@ -1,4 +1,4 @@
-"""Guards on the phantom exam: generator, exam and baseline come from one hand, so the exam must be shown not to be easy.
+"""Guards on the phantom exam: generator, exam and baseline come from one hand, so show that the exam is not easy.
 
 The findings must be there to be seen (supervised training finds them), must not be seen without looking closely
 (thumbnails miss them), and ImageNet features must leave room. All on the test patients of the archive.

@@ -127,6 +127,8 @@ class OptimiserConfig:
 
     learning_rate: float = 1e-4
     """Initial learning rate (A)."""
+    text_learning_rate: float | None = None
+    """Initial learning rate of the text encoder alone; None means the same (A: the same)."""
     weight_decay: float = 1e-6
     """L2 penalty (A)."""
     batch_size: int = 32
@@ -140,6 +142,8 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, f"optimiser.learning_rate must be positive, got {self.learning_rate}")
+        text_rate = self.text_learning_rate
+        _require(text_rate is None or text_rate > 0, f"optimiser.text_learning_rate must be positive, got {text_rate}")
         _require(self.batch_size >= 2, f"optimiser.batch_size must be at least 2, got {self.batch_size}")
 
 
@@ -188,7 +192,8 @@ class PretrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """Number format; auto is bf16-mixed on a GPU that has it, 16-mixed on other GPUs, 32-true on a CPU (A: mixed)."""
+    """Number format; auto is bf16-mixed on a GPU or CPU that has it in hardware, else 16-mixed on a GPU and 32-true on
+    a CPU (A: mixed). On a CPU the image encoder stays in float32: convolutions in bf16 are slower there."""
     workers: int = 0
     """Processes that read batches ahead; the batches do not depend on it."""
 

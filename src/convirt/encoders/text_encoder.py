@@ -19,6 +19,9 @@ from convirt.errors import InputError
 
 FOLDER = "text_encoder"
 
+CHUNKS = 4
+"""Groups of like length that a batch of sentences is encoded in on a CPU."""
+
 
 class TextEncoder(nn.Module):
     """f_u: sentences to features h_u; its embeddings and first layers may be frozen.
@@ -34,6 +37,7 @@ class TextEncoder(nn.Module):
             model.pooler = None
         self.model: Any = model
         self.tokenizer = tokenizer
+        self.tokenizer.padding_side = "right"
         self.config = config
         self.dim = int(model.config.hidden_size)
         positions = getattr(model.config, "max_position_embeddings", config.max_tokens)
@@ -69,6 +73,19 @@ class TextEncoder(nn.Module):
             h_u_BD, not normalised: the pool over all output vectors of a sentence, special tokens included, padding
             left out.
         """
+        rows = len(tokens["attention_mask"])
+        if tokens["attention_mask"].is_cuda or rows < 2 * CHUNKS:
+            return self._encode(tokens)
+        # On a CPU padding costs as much as text: sentences of like length go together, padded no further than need be.
+        lengths_B = tokens["attention_mask"].sum(dim=1)
+        order_B = torch.argsort(lengths_B, stable=True)
+        parts = [
+            self._encode({name: tensor[part, : int(lengths_B[part].max())] for name, tensor in tokens.items()})
+            for part in order_B.chunk(CHUNKS)
+        ]
+        return torch.cat(parts)[torch.argsort(order_B)]
+
+    def _encode(self, tokens: dict[str, Tensor]) -> Tensor:
         states_BTD = self.model(**tokens).last_hidden_state
         real_BT1 = tokens["attention_mask"].bool()[:, :, None]
         if self.config.pooling == "max":

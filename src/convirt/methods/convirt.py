@@ -48,7 +48,13 @@ class ConVIRT(Method):
 
     def encode_image(self, images_B1RR: Tensor) -> tuple[Tensor, Tensor]:
         """Features h_v and unit vectors v of the shared space, from float views in [0, 1]."""
-        features = self.image_encoder(images_B1RR.to(self.device))
+        images_B1RR = images_B1RR.to(self.device)
+        if images_B1RR.is_cuda:
+            features = self.image_encoder(images_B1RR)
+        else:
+            # Convolutions in bf16 are slower than in float32 on a CPU; the text encoder's matrices are twice as fast.
+            with torch.autocast("cpu", enabled=False):
+                features = self.image_encoder(images_B1RR)
         return features, F.normalize(self.image_projection(features).float(), dim=1)
 
     def encode_text(self, sentences: list[str]) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,26 @@ from convirt.methods import Method
 def build_optimiser(method: Method, config: OptimiserConfig, *, fused: bool = True) -> torch.optim.Adam:
     """Adam over the trainable parameters; weight decay is the L2 penalty of the original Adam, not AdamW's.
 
+    A group of parameters holds its share of the learning rate as `rate_share`.
+
     Args:
         method: What to train; its frozen part is left alone.
-        config: Learning rate and weight decay.
+        config: Learning rates and weight decay.
         fused: One kernel for all parameters; about three times as fast on a CPU.
     """
-    parameters = list(method.parameters_to_train().values())
-    return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+    parameters = method.parameters_to_train()
+    text = {name for name in parameters if name.startswith("text_encoder.")}
+    share = 1.0 if config.text_learning_rate is None else config.text_learning_rate / config.learning_rate
+    groups = [
+        {"params": [tensor for name, tensor in parameters.items() if (name in text) is is_text], "rate_share": rate}
+        for is_text, rate in ((False, 1.0), (True, share))
+    ]
+    return torch.optim.Adam(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
 
 
 def learning_rate(step: int, config: OptimiserConfig, factor: float = 1.0) -> float:

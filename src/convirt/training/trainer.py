@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from convirt.config import PretrainConfig
 from convirt.data.loader import Batch, ValidationBatches, derive_seed, read_ahead
@@ -48,10 +48,16 @@ def make_fabric(config: PretrainConfig) -> Fabric:
     if precision == "auto" and device == "cuda":
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     elif precision == "auto":
-        precision = "32-true"
+        precision = "bf16-mixed" if _fast_bf16_on_cpu() else "32-true"
     if device == "cpu" and precision == "16-mixed":
         raise InputError("precision '16-mixed' needs a GPU; use --precision 32-true or auto")
     return Fabric(accelerator=device, devices=1, precision=precision)
+
+
+def _fast_bf16_on_cpu() -> bool:
+    """Whether the processor multiplies bf16 in hardware; without that, autocast on a CPU is slower than float32."""
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(supported() for supported in asked if supported is not None)
 
 
 def total_steps(config: PretrainConfig) -> int:
@@ -113,7 +119,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(derive_seed(seed, self.step, "augmentation"))
         rate = learning_rate(self.step, optimiser, self.plateau.factor)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_share"]
         self.method.train()
         with self.fabric.autocast():
             loss, figures = self.method.loss(batch.to(self.fabric.device), generator)
