@@ -105,7 +105,6 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capfd, monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(reason="folding reads boxes drawn with line characters; plain ones leave their rules in the line")
 @pytest.mark.parametrize("arguments", [PRETRAIN[:2], [*PRETRAIN, "--transform.size", "3"]])
 def test_a_terminal_without_line_characters_gets_the_same_line(arguments, monkeypatch, capfd):
     said = []

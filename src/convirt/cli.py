@@ -134,7 +134,9 @@ def fold(boxed: str, prog: str) -> str:
     """Make one line of tyro's boxed, coloured error: what is wrong, and where to read more."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
     lines = [re.sub(r"^[│╭╰]\s?|\s*[│╮╯]$", "", line).rstrip() for line in text.splitlines()]
-    head = list(itertools.takewhile(lambda line: "────" not in line, lines[1:]))
+    # Where standard output has no line characters, a rule also stands between the title and what is wrong.
+    is_rule = re.compile(r"\s*[─-]{4,}\s*").fullmatch
+    head = list(itertools.takewhile(lambda line: not is_rule(line), itertools.dropwhile(is_rule, lines[1:])))
     said = " ".join(line.strip() for line in head)
     if "Missing from" in said:
         missing = [word for line in head for word in re.findall(r"^\s*(--[\w.-]+|[A-Z_]+ \[.*?\])", line)]

@@ -4,8 +4,10 @@ A section reference after a field names the place in the ConVIRT paper that fixe
 choice of ours, listed in docs/paper.md.
 """
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from convirt.errors import InputError
 
@@ -65,6 +67,7 @@ class ProjectionConfig:
 
     def __post_init__(self) -> None:
         _require(self.dim >= 1, f"projection.dim must be positive, got {self.dim}")
+        _require(self.hidden is None or self.hidden >= 1, f"projection.hidden must be positive, got {self.hidden}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ class ObjectiveConfig:
     """lambda, the share of the image-to-text loss (A)."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, f"objective.temperature must be positive, got {self.temperature}")
+        _require(0 < self.temperature < math.inf, f"objective.temperature must be positive, got {self.temperature}")
         _require(0 <= self.weight <= 1, f"objective.weight must lie in [0, 1], got {self.weight}")
 
 
@@ -137,11 +140,22 @@ class OptimiserConfig:
     """Steps of linear warm-up (not in the paper; used by the demo alone)."""
     cosine_steps: int | None = None
     """If set, the rate also falls along a half cosine to zero at this step (not in the paper; the demo's)."""
+    cosine_from: int = 0
+    """Step at which that cosine begins (not in the paper; the demo's)."""
     clip_norm: float | None = None
     """Largest gradient norm, if any (not in the paper)."""
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, f"optimiser.learning_rate must be positive, got {self.learning_rate}")
+        _require(self.weight_decay >= 0, f"optimiser.weight_decay must not be negative, got {self.weight_decay}")
+        _require(self.warmup_steps >= 0, f"optimiser.warmup_steps must not be negative, got {self.warmup_steps}")
+        _require(
+            self.cosine_steps is None or 0 <= self.cosine_from < self.cosine_steps,
+            f"optimiser.cosine_steps must lie above cosine_from, got {self.cosine_steps} and {self.cosine_from}",
+        )
+        _require(
+            self.clip_norm is None or self.clip_norm > 0, f"optimiser.clip_norm must be positive, got {self.clip_norm}"
+        )
         text_rate = self.text_learning_rate
         _require(text_rate is None or text_rate > 0, f"optimiser.text_learning_rate must be positive, got {text_rate}")
         _require(self.batch_size >= 2, f"optimiser.batch_size must be at least 2, got {self.batch_size}")
@@ -224,5 +238,24 @@ def from_dict(cls: type[T], values: dict[str, Any], *, where: str = "config") ->
             value = from_dict(hints[name], value, where=f"{where}.{name}")
         elif isinstance(value, list):
             value = tuple(value)
+        _require(_fits(value, hints[name]), f"{where}.{name}: {value!r} is no {_spelled(hints[name])}")
         arguments[name] = value
     return cls(**arguments)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of a declared type, as far as this module's types go."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in options
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(options) and all(map(_fits, value, options))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _spelled(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")

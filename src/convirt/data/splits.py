@@ -10,7 +10,8 @@ _NAMES = {
     "val": ("val", "valid", "validate", "validation", "dev", "development"),
     "test": ("test", "testing"),
 }
-_CANONICAL = {alias: split for split, aliases in _NAMES.items() for alias in aliases}
+SPLITS = {alias: split for split, aliases in _NAMES.items() for alias in aliases}
+"""Names of splits as tables have them (any case) -> ours."""
 
 
 def given_split(name: str) -> str:
@@ -19,8 +20,8 @@ def given_split(name: str) -> str:
     Raises:
         InputError: The name is none of the usual ones.
     """
-    if (split := _CANONICAL.get(name.strip().lower())) is None:
-        known = ", ".join(_CANONICAL)
+    if (split := SPLITS.get(name.strip().lower())) is None:
+        known = ", ".join(SPLITS)
         raise InputError(
             f"split {name!r} is not known (known: {known}); rename it, or filter its rows out with --where"
         )

@@ -11,22 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
 from convirt.data.tables import require_columns, select_rows
 from convirt.errors import InputError
 from convirt.evaluation.metrics import one_hot
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "dev": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of splits as tables have them (any case) -> ours."""
 
 _LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
 

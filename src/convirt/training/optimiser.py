@@ -47,8 +47,9 @@ def learning_rate(step: int, config: OptimiserConfig, factor: float = 1.0) -> fl
     rate = config.learning_rate * factor
     if step < config.warmup_steps:
         rate *= (step + 1) / config.warmup_steps
-    if config.cosine_steps is not None:
-        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.cosine_steps)))
+    if config.cosine_steps is not None and step > config.cosine_from:
+        part = (step - config.cosine_from) / (config.cosine_steps - config.cosine_from)
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
     return rate
 
 

@@ -35,7 +35,7 @@ from convirt.training.trainer import Trainer, make_fabric
 CORPUS = "corpus.json"
 METRICS = "metrics.json"
 CHANGEABLE = {"device", "workers", "max_steps", "checkpoint_every"}
-"""Settings that a resumed run may change: none of them changes what a step does."""
+"""Settings that a resumed run may change: none changes what a step computes, though another device rounds otherwise."""
 
 
 def pretrain(config: PretrainConfig, corpus: Path, out: Path, *, resume: bool = False, dry_run: bool = False) -> Path:
