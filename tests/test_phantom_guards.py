@@ -21,7 +21,7 @@ from convirt.encoders.image_encoder import build_image_encoder
 from convirt.recipes import demo
 from convirt.transforms import apply, draw_parameters, plain_view
 
-PATIENTS = 1400
+PATIENTS = 1600
 
 
 class Exam:

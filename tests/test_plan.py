@@ -1,5 +1,6 @@
 """`--dry-run`: the plan of a run, and nothing written."""
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loader import TrainingBatches, validation_batches
 from convirt.methods import METHODS
+from convirt.training import memory
 from convirt.training.plan import count_parameters, make_plan
 from convirt.training.pretrain import pretrain
 from convirt.training.trainer import Trainer, make_fabric
@@ -50,3 +52,9 @@ def test_the_plan_counts_what_is_there(tiny_corpus: Path, tiny_config: Callable[
     assert plan.seconds == pytest.approx(12 * plan.seconds_per_step + 3 * plan.seconds_per_evaluation)
     assert plan.seconds_per_step > 0
     assert 10**7 < plan.memory < 10**11
+
+
+def test_the_allocator_is_told_where_it_can_be(monkeypatch):
+    assert memory.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
+    assert memory.keep_freed_memory() is False

@@ -79,7 +79,7 @@ class TransformConfig:
     crop: tuple[float, float] = (0.6, 1.0)
     """Range of the ratio of crop area to image area (A; area is silent)."""
     flip: float = 0.5
-    """Probability of a horizontal flip (A). It destroys laterality: see docs/results.md."""
+    """Probability of a horizontal flip (A). It destroys laterality: set 0 where reports name sides and that matters."""
     degrees: float = 20.0
     """Rotation is uniform in [-degrees, degrees] (A)."""
     translate: float = 0.1

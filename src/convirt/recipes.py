@@ -45,10 +45,10 @@ def demo() -> PretrainConfig:
         transform=TransformConfig(size=112, blur_sigma=(0.1, 1.5), blur_kernel=11),
         # Ten times the paper's rate, and a cosine: there are hundreds of steps, not a million.
         optimiser=OptimiserConfig(
-            learning_rate=1e-3, text_learning_rate=1e-4, warmup_steps=20, cosine_from=288, cosine_steps=576
+            learning_rate=1e-3, text_learning_rate=1e-4, warmup_steps=20, cosine_from=352, cosine_steps=704
         ),
-        validation=ValidationConfig(every=144, pairs=320, max_evaluations=4),
-        checkpoint_every=144,
+        validation=ValidationConfig(every=176, pairs=320, max_evaluations=4),
+        checkpoint_every=176,
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import MIN_TOKENS
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
+from convirt.versions import versions
 
 _CHUNK = 8  # pairs a worker takes at once
 _CHUNKS_AHEAD = 4  # for each worker; bounds what waits in memory to be written
@@ -113,7 +113,7 @@ def prepare_archive(
         "min_tokens": MIN_TOKENS,
         "max_failures": max_failures,
         "split": "given" if split_column else shares,
-        "versions": {name: version(name) for name in ("convirt", "pillow", "pydicom", "spacy")},
+        "versions": versions(),
     }
     read = partial(read_content, images, image_size=image_size, min_tokens=MIN_TOKENS)
     with CorpusWriter(out, image_size=image_size, settings=settings) as writer:

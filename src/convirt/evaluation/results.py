@@ -3,12 +3,10 @@
 import json
 import math
 import os
-import platform
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from convirt.errors import InputError
+from convirt.versions import versions
 
 FORMAT = 1
-_PACKAGES = ("convirt", "torch", "timm", "transformers", "scikit-learn", "numpy", "pandas", "pillow")
 
 Row = dict[str, Any]
 
@@ -87,15 +85,6 @@ class Results:
 
 
 HEADS = {"paper": "linear head (the paper's)", "logistic": "logistic regression"}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that figures depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def check_out(out: str | Path) -> None:

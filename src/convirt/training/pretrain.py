@@ -1,12 +1,10 @@
 """The verb `pretrain`: from a prepared corpus to a run folder with a pretrained encoder (ConVIRT, appendix A)."""
 
 import errno
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from convirt.training.logs import Display, RunLog
 from convirt.training.plan import make_plan, print_plan
 from convirt.training.run import Run
 from convirt.training.trainer import Trainer, make_fabric
+from convirt.versions import versions
 
 CORPUS = "corpus.json"
 METRICS = "metrics.json"
@@ -132,17 +131,6 @@ def run_metrics(trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
         "pairs_per_s": trainer.step * config.optimiser.batch_size / seconds if seconds else None,
         "wall_time_s": trainer.seconds,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("convirt", "torch", "torchvision", "timm", "transformers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
 
 
 def _check_method(config: PretrainConfig) -> None:

@@ -25,6 +25,7 @@ from convirt.training.checkpoint import (
     save_checkpoint,
 )
 from convirt.training.interrupt import StopRequest
+from convirt.training.memory import keep_freed_memory
 from convirt.training.optimiser import (
     PlateauRule,
     build_optimiser,
@@ -51,6 +52,8 @@ def make_fabric(config: PretrainConfig) -> Fabric:
         precision = "bf16-mixed" if _fast_bf16_on_cpu() else "32-true"
     if device == "cpu" and precision == "16-mixed":
         raise InputError("precision '16-mixed' needs a GPU; use --precision 32-true or auto")
+    if device == "cpu":
+        keep_freed_memory()
     return Fabric(accelerator=device, devices=1, precision=precision)
 
 
