@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-full test check slow clean
+.PHONY: demo demo-full test slow clean
 
 demo: $(VENV)/.demo
 	$(BIN)/convirt demo
@@ -12,8 +12,8 @@ demo-full: $(VENV)/.demo
 	$(BIN)/convirt demo --full --out runs/demo-full
 
 test: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow"

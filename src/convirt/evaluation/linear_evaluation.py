@@ -5,7 +5,7 @@ Shape legend: S seeds, N rows, D features, C classes, R resamples.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -102,7 +102,7 @@ def evaluate_features(
     subsets_of = {fraction: _subsets(table, fraction, protocol.seeds) for fraction in protocol.fractions}
     with Progress(transient=True) as progress, _cores() as pool:
         bar = progress.add_task("training heads", total=len(settings) * len(features))
-        jobs = {
+        jobs: dict[tuple[str, float, str], Future[_Outcome]] = {
             (head, fraction, method): pool.submit(_train, head, vectors_ND, table, subsets_of[fraction], protocol)
             for head, fraction in settings
             for method, vectors_ND in features.items()
