@@ -110,7 +110,7 @@ def test_clipping_bounds_the_gradient(tiny_config: Configs, tiny_corpus: Path) -
 def test_validation_sees_plain_views_without_dropout_and_leaves_no_trace(
     tiny_config: Configs, tiny_corpus: Path
 ) -> None:
-    trainer = make_trainer(tiny_config())
+    trainer = make_trainer(tiny_config(precision="32-true"))
     batches = validation_batches(Corpus.open(tiny_corpus), "val", 16, 8, 0)
     state = {name: value.clone() for name, value in trainer.method.state_dict().items()}
     first = trainer.validate(batches)
