@@ -32,7 +32,7 @@ def one_by_one(images_B1SS: torch.Tensor, drawn: TransformParameters, config: Tr
             view, float(drawn.angle_B[i]), shift, float(drawn.scale_B[i]), [0.0], InterpolationMode.BILINEAR
         )
         view = F.adjust_contrast(F.adjust_brightness(view, float(drawn.brightness_B[i])), float(drawn.contrast_B[i]))
-        F.gaussian_blur(view, [config.blur_kernel], [float(drawn.sigma_B[i])])
+        F.gaussian_blur(view, [config.blur_kernel] * 2, [float(drawn.sigma_B[i])] * 2)
 
 
 def milliseconds(run: Callable[[], object]) -> float:
