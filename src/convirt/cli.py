@@ -93,7 +93,11 @@ def _deferred(function: Callable[..., Any], positional: tuple[str, ...]) -> Call
     hints = get_type_hints(function, include_extras=True)
     parameters = [
         parameter.replace(
-            annotation=Annotated[hints[name], tyro.conf.Positional] if name in positional else hints[name]
+            annotation=Annotated[
+                hints[name], tyro.conf.Positional, tyro.conf.arg(metavar=f"{name.upper().removesuffix('S')} [...]")
+            ]
+            if name in positional
+            else hints[name]
         )
         for name, parameter in inspect.signature(function).parameters.items()
     ]

@@ -7,7 +7,9 @@ choice of ours, listed in docs/paper.md.
 import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tyro.conf import Suppress
 
 from convirt.errors import InputError
 
@@ -186,8 +188,8 @@ class ValidationConfig:
 class PretrainConfig:
     """One pretraining run, whole: what `config.json` of a run holds."""
 
-    recipe: str = "paper_chest"
-    """Name of the recipe that this configuration started from."""
+    recipe: Annotated[str, Suppress] = "paper_chest"
+    """Name of the recipe that this configuration started from; no option, as it names and decides nothing."""
     method: str = "convirt"
     """Pretraining method, a key of `convirt.methods.METHODS`."""
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

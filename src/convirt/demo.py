@@ -47,8 +47,8 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(patients=1600, steps=704, evaluations=4),
-    "full": Scale(patients=2400, steps=1600, evaluations=8),
+    "small": Scale(patients=1600, steps=832, evaluations=4),
+    "full": Scale(patients=2400, steps=3200, evaluations=8),
 }
 
 

