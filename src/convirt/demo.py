@@ -68,7 +68,7 @@ def configuration(scale: Scale, seed: int) -> PretrainConfig:
 def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int = 0, seed: int = 0) -> Path:
     """Run the main job on phantom radiographs: archive, corpus, pretraining, linear evaluation, retrieval, report.
 
-    Takes about 9 minutes on two processor cores (docs/results.md). What is done already is not repeated.
+    Takes about 6 minutes on two processor cores (docs/results.md). What is done already is not repeated.
 
     Args:
         out: Folder for everything: archive, corpus, run, metrics.json and report.html.

@@ -104,7 +104,7 @@ def label_efficiency(rows: Sequence[Row]) -> str:
             axes.set_title(titles.get(head, head), fontsize=10, loc="left")
             axes.set_xlabel("share of the training labels")
         panels[0][0].set_ylabel("mean AUC, test")
-        panels[0][0].legend(frameon=False, loc="upper left")
+        panels[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return svg(figure)
 
 
