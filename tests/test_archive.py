@@ -99,7 +99,7 @@ def test_the_plain_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_result_does_not_depend_on_workers_place_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convirt.data.archive._WORTH_WORKERS", 1)
+    monkeypatch.setattr("convirt.data.preparing._WORTH_WORKERS", 1)
     corpora = []
     for name, workers in (("a", 1), ("b/deeper", 2)):
         folder = tmp_path / name

@@ -2,17 +2,19 @@
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from convirt.data.audit import EXCLUDED, Audit
 from convirt.data.images import prepare_image
+from convirt.data.options import Options
 from convirt.data.pixels import Unreadable
 from convirt.data.records import ImageRecord
-from convirt.data.reports import Report, parse_report
+from convirt.data.reports import MIN_TOKENS, Report, parse_report
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import Table, require_columns, select_rows
 from convirt.errors import InputError
@@ -76,10 +78,28 @@ class PairContent:
     repairs: tuple[tuple[str, ...], ...] = ()
 
 
-def read_content(root: Path, plan: PairPlan, image_size: int, min_tokens: int) -> PairContent:
-    """Parse the text of a planned pair and, if it is long enough, read its images. A pure function of its files."""
-    report = parse_report(plan.text)
-    if report.tokens < min_tokens or not report.sentences:
+def read_content(root: Path, plan: PairPlan, options: Options) -> PairContent:
+    """Read a planned pair whose text is in its plan and whose images are files below `root`."""
+    return make_content(plan, plan.text, partial(_read_image, root, options), options)
+
+
+def _read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
+    return prepare_image(root / row.source, source=row.source, image_size=options.image_size, view=row.view)
+
+
+def make_content(
+    plan: PairPlan, text: str, load: Callable[[Row], tuple[ImageRecord, tuple[str, ...]]], options: Options
+) -> PairContent:
+    """Parse the text of a planned pair and, if it is long enough, read its images: what every source's `read` ends in.
+
+    Args:
+        plan: The pair.
+        text: Its whole report.
+        load: Gives the record of a row's image and what had to be repaired; raises `Unreadable`.
+        options: How.
+    """
+    report = parse_report(text)
+    if report.tokens < MIN_TOKENS or not report.sentences:
         return PairContent(report=report)
     images: list[ImageRecord | None] = []
     problems: list[Unreadable | None] = []
@@ -89,7 +109,7 @@ def read_content(root: Path, plan: PairPlan, image_size: int, min_tokens: int) -
         problem: Unreadable | None = None
         repaired: tuple[str, ...] = ()
         try:
-            image, repaired = prepare_image(root / row.source, source=row.source, image_size=image_size, view=row.view)
+            image, repaired = load(row)
         except Unreadable as error:
             problem = error
         images.append(image)
