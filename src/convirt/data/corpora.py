@@ -209,6 +209,11 @@ class CorpusWriter:
         if len(self._rows) >= _ROWS_PER_BATCH:
             self._flush()
 
+    def counts(self) -> dict[str, int]:
+        """Return the pairs (in all and of each split), images, sentences and patients added so far."""
+        counts = {"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **self._counts}
+        return {**counts, "patients": len(self._patients)}
+
     def _hash_pair(self, pair: Pair, row: dict[str, Any]) -> None:
         # Pixels, not their PNG bytes: two versions of zlib write the same pixels differently.
         images = []
@@ -269,12 +274,11 @@ class CorpusWriter:
         self._flush()
         self._close_shard()
         self.fingerprint = self._hash.hexdigest()
-        counts = {"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **self._counts}
         about = {
             "format": FORMAT,
             "image_size": self.image_size,
             "fingerprint": self.fingerprint,
-            "counts": {**counts, "patients": len(self._patients)},
+            "counts": self.counts(),
             "settings": self.settings,
         }
         state: dict[str, Any] = {

@@ -80,10 +80,11 @@ class PairContent:
 
 def read_content(root: Path, plan: PairPlan, options: Options) -> PairContent:
     """Read a planned pair whose text is in its plan and whose images are files below `root`."""
-    return make_content(plan, plan.text, partial(_read_image, root, options), options)
+    return make_content(plan, plan.text, partial(read_image, root, options), options)
 
 
-def _read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
+def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
+    """Read the image file of a row; what it does to the image is said in `prepare_image`."""
     return prepare_image(root / row.source, source=row.source, image_size=options.image_size, view=row.view)
 
 

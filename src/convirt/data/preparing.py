@@ -7,7 +7,7 @@ to every source alike, happens here.
 import multiprocessing
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -38,7 +38,14 @@ Read = Callable[[PairPlan], PairContent]
 
 
 def prepare_corpus(
-    plans: Sequence[PairPlan], read: Read, out: Path, *, options: Options, settings: dict[str, Any], audit: Audit
+    plans: Sequence[PairPlan],
+    read: Read,
+    out: Path,
+    *,
+    options: Options,
+    settings: dict[str, Any],
+    audit: Audit,
+    conclude: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
 ) -> Path:
     """Read planned pairs and write them as a prepared corpus, with its audit; print both as tables.
 
@@ -50,6 +57,8 @@ def prepare_corpus(
         options: How.
         settings: Where the pairs come from, JSON values; kept in `corpus.json` beside `options`.
         audit: What became of the rows that are in no plan; the others are entered here.
+        conclude: Makes notes for the audit of the final counts (`pairs`, `pairs_train` ..., `images`, `sentences`,
+            `patients`), for example beside published ones.
 
     Returns:
         `out`.
@@ -77,6 +86,8 @@ def prepare_corpus(
         if not files:
             raise InputError(f"no pair of {audit.table} is left; rows dropped: {audit.summary()}")
         audit.notes += files.notes()
+        if conclude is not None:
+            audit.notes.extend(conclude(writer.counts()))
         writer.audit = audit.to_json()
     _print(audit, Corpus.open(out))
     return out
