@@ -45,6 +45,13 @@ VERBS: dict[str, Verb] = {
     "prepare archive": Verb(
         "turn a folder of images and a table of reports into a corpus", "convirt.data.archive:prepare_archive"
     ),
+    "prepare open-i": Verb(
+        "turn the Open-i chest collection into a corpus; can download it",
+        "convirt.data.sources.open_i:prepare_open_i",
+    ),
+    "prepare dicomweb": Verb(
+        "turn studies of a DICOMweb server into a corpus", "convirt.data.sources.dicomweb:prepare_dicomweb"
+    ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)

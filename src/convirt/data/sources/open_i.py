@@ -1,0 +1,314 @@
+"""`convirt prepare open-i`: the Indiana University collection of Open-i becomes a prepared corpus.
+
+Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution and retrieval" (2016): chest
+radiographs as PNG and reports as XML, one examination a patient, `XXXX` where text was removed. Every image, and every
+report without one, is a row of the audit.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from convirt.data.audit import Audit
+from convirt.data.corpora import check_free
+from convirt.data.pairing import PairPlan, Row, read_content
+from convirt.data.preparing import Options, prepare_corpus
+from convirt.data.sources.download import download as fetch
+from convirt.data.sources.http import Patience, check_url
+from convirt.data.sources.unpacking import unpack
+from convirt.data.splits import split_by_patient
+from convirt.errors import InputError
+
+BASE = "https://openi.nlm.nih.gov/imgs/collections"
+IMAGES, REPORTS = "NLMCXR_png.tgz", "NLMCXR_reports.tgz"
+EXPECTED = {
+    "reports": 3955,
+    "reports without findings and impression": 28,
+    "reports without image": 104,
+    "usable reports": 3826,
+    "images": 7470,
+}
+"""Counts of the published collection, taken from all of its reports."""
+NO_TEXT, NO_IMAGE = "report without findings and impression", "report without image"
+_MAX_XML = 4 * 2**20
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenIReport:
+    """What one XML report says."""
+
+    name: str
+    """`CXR1` ...: it stands for the patient as well."""
+    findings: str
+    impression: str
+    images: tuple[str, ...]
+    """Ids of its images; the file of `CXR1_1_IM-0001-3001` is `CXR1_1_IM-0001-3001.png`."""
+    attributes: Mapping[str, str]
+    """Indication and the MeSH terms, those given by people (`mesh_major`) and by a program (`mesh_automatic`)."""
+
+
+def prepare_open_i(
+    root: Path,
+    out: Path,
+    *,
+    download: bool = False,
+    url: str = BASE,
+    patience: float = 120.0,
+    image_size: int = 256,
+    bits: Literal[8, 16] = 8,
+    seed: int = 0,
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+    max_failures: float = 0.1,
+    workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ids: Literal["hashed", "plain"] = "hashed",
+    redact: bool = False,
+) -> Path:
+    """Turn the Open-i chest collection of Indiana University into a prepared corpus.
+
+    Public, no credentials. A pair is a report (its Findings and Impression) with its images. The audit compares what
+    is there with the published counts: 3,955 reports, 28 of them without text, 104 without image, 3,826 usable.
+
+    Args:
+        root: Folder with NLMCXR_png.tgz and NLMCXR_reports.tgz, which are unpacked there, or with what they hold.
+        out: Folder to write the corpus to; it must not exist yet, or be empty.
+        download: Fetch both archives to `root` first (1.4 GB), or what is missing of them. Sums are checked against
+            the SHA256SUMS in `root`; on the first download they are recorded there, as none are published.
+        url: Address of the folder that holds the two archives; a mirror, for example.
+        patience: Seconds that a download may fail without progress before it is given up.
+        image_size: Larger side of the prepared images, in pixels.
+        bits: Depth of the prepared images: 8, or 16 for sources that hold more.
+        seed: Seed of the split by patient; the collection has no split of its own.
+        val_share: Share of patients for validation.
+        test_share: Share of patients for test.
+        max_failures: Largest share of rows that may be unusable; above it nothing is written.
+        workers: Processes that read images; default: one for each processor. The corpus does not depend on it.
+        engine: Where they run: `local` on this machine, `ray` on a Ray cluster (extra `convirt[ray]`).
+        ids: `hashed` replaces ids of patients and pairs by salted hashes (salt: the environment variable CONVIRT_SALT,
+            else the reports' content); `plain` keeps them.
+        redact: Mask names, dates, telephone and record numbers that are found in the texts.
+
+    Returns:
+        The corpus folder.
+
+    Raises:
+        InputError: Nothing to read in `root`, a failed download, or too many unusable rows; nothing is written then.
+    """
+    root, out = Path(root), Path(out)
+    options = Options(
+        image_size=image_size,
+        bits=bits,
+        seed=seed,
+        max_failures=max_failures,
+        workers=workers,
+        engine=engine,
+        ids=ids,
+        redact=redact,
+    )
+    check_free(out)
+    notes = _download(root, url, Patience(seconds=patience)) if download else []
+    files = _find_files(root)
+    shares = {"seed": seed, "val_share": val_share, "test_share": test_share}
+    plans, audit, salt = plan_open_i(root, files, shares)
+    audit.notes = notes + audit.notes
+    settings = {"source": "open-i", "split": shares}
+    read = partial(read_content, root, options=options)
+    return prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
+
+
+def _download(root: Path, url: str, patience: Patience) -> list[str]:
+    base = check_url(url)
+    return [
+        f"{name} has sha256 {fetch(f'{base}/{name}', root / name, magic=_GZIP, patience=patience)}, as {root.name}/"
+        "SHA256SUMS says"
+        for name in (REPORTS, IMAGES)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    reports: tuple[str, ...]
+    """Paths below the root of the XML files, in the order of their numbers."""
+    images: Mapping[str, str]
+    """Paths below the root of the PNG files, by the id of the image."""
+    notes: tuple[str, ...]
+
+
+def _find_files(root: Path) -> _Files:
+    """List reports and images below the root, unpacked first if need be.
+
+    Raises:
+        InputError: One of the two is not there.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; --root names the folder with {IMAGES} and {REPORTS} (or --download)")
+    for archive, suffix in ((REPORTS, ".xml"), (IMAGES, ".png")):
+        if (root / archive).is_file():
+            unpack(root / archive, root / archive.removesuffix(".tgz"), suffix)
+    reports: list[str] = []
+    images: dict[str, str] = {}
+    notes: list[str] = []
+    for path in _walk(root):
+        stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+        if dot and suffix.lower() == "xml" and stem.isdigit():
+            reports.append(path)
+        elif dot and suffix.lower() == "png" and images.setdefault(stem, path) != path:
+            notes.append(f"image {stem} stands twice: {images[stem]} is used, {path} is not")
+    for found, what, archive in ((reports, "XML report (1.xml ...)", REPORTS), (images, "PNG image", IMAGES)):
+        if not found:
+            raise InputError(f"{root} holds no {what}; put {archive} or its content there, or add --download")
+    reports.sort(key=lambda path: (int(Path(path).stem), path))
+    return _Files(reports=tuple(reports), images=images, notes=tuple(notes))
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Yield the paths of plain files at most three folders deep; no link is followed, nothing hidden is entered."""
+    for folder, below, names in os.walk(root):
+        relative = Path(folder).relative_to(root)
+        below[:] = sorted(name for name in below if not name.startswith(".")) if len(relative.parts) < 3 else []
+        for name in sorted(names):
+            if not name.startswith(".") and not (Path(folder) / name).is_symlink():
+                yield (relative / name).as_posix()
+
+
+def read_report(data: bytes) -> OpenIReport:
+    """Read one XML report; entities, external files and document types are refused, not followed.
+
+    Raises:
+        ValueError: It is no such report; the message says why.
+    """
+    if len(data) > _MAX_XML:
+        raise ValueError(f"more than {_MAX_XML} bytes")
+    try:
+        tree = fromstring(data, forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise ValueError(f"declares what a report does not need ({type(error).__name__})") from error
+    except (ParseError, LookupError, RecursionError) as error:
+        raise ValueError(f"no XML: {error}") from error
+    name = tree.find("uId")
+    if name is None or not re.fullmatch(r"[\w-]{1,64}", name.get("id", "")):
+        raise ValueError("no <uId> that names the report")
+    sections: dict[str, list[str]] = {}
+    for element in tree.iter("AbstractText"):
+        sections.setdefault(element.get("Label", "").upper(), []).append(_text(element))
+    return OpenIReport(
+        name=name.get("id", ""),
+        findings=" ".join(filter(None, sections.get("FINDINGS", []))),
+        impression=" ".join(filter(None, sections.get("IMPRESSION", []))),
+        images=tuple(dict.fromkeys(image.get("id", "") for image in tree.iter("parentImage"))),
+        attributes={
+            "indication": " ".join(filter(None, sections.get("INDICATION", []))),
+            "mesh_major": "; ".join(_text(term) for term in tree.findall("MeSH/major")),
+            "mesh_automatic": "; ".join(_text(term) for term in tree.findall("MeSH/automatic")),
+        },
+    )
+
+
+def _text(element: Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def plan_open_i(root: Path, files: _Files, shares: dict[str, Any]) -> tuple[list[PairPlan], Audit, str]:
+    """Decide which report becomes a pair with which images; the audit explains every other.
+
+    Returns:
+        The plans in the order of the reports' numbers, the audit, and a hash of all reports.
+    """
+    audit = Audit(table="Open-i: images, and reports without image", total=0, notes=list(files.notes))
+    digest = hashlib.sha256()
+    found = dict.fromkeys(EXPECTED, 0)
+    used: dict[str, str] = {}
+    unnamed = dict(files.images)
+    waiting: list[tuple[OpenIReport, list[Row]]] = []
+    for path in files.reports:
+        found["reports"] += 1
+        try:
+            data = (root / path).read_bytes()
+            digest.update(hashlib.sha256(data).digest())
+            report = read_report(data)
+            if (first := used.setdefault(report.name, path)) != path:
+                raise ValueError(f"the report {report.name} stands in {first}, too")
+        except (OSError, ValueError) as error:
+            audit.total += 1
+            audit.drop(audit.total, "report that cannot be used", image=path, detail=str(error)[:200], failure=True)
+            continue
+        _count(found, report)
+        for image in report.images:
+            unnamed.pop(image, None)
+        if rows := _rows(report, files.images, audit):
+            waiting.append((report, rows))
+    audit.notes += _compare(found)
+    if unnamed:
+        audit.notes.append(f"{len(unnamed)} images are named by no report, {min(unnamed)} for example")
+    splits = split_by_patient((report.name for report, _ in waiting), **shares)
+    return [_plan(report, rows, splits[report.name]) for report, rows in waiting], audit, digest.hexdigest()
+
+
+def _count(found: dict[str, int], report: OpenIReport) -> None:
+    has_text = bool(report.findings or report.impression)
+    found["reports without findings and impression"] += not has_text
+    found["reports without image"] += not report.images
+    found["usable reports"] += has_text and bool(report.images)
+    found["images"] += len(report.images)
+
+
+def _rows(report: OpenIReport, images: Mapping[str, str], audit: Audit) -> list[Row]:
+    """Give every image of a report, or the report itself, a row; return those that can be used."""
+    rows: list[Row] = []
+    for image in report.images or ("",):
+        audit.total += 1
+        if not (report.findings or report.impression):
+            audit.drop(audit.total, NO_TEXT, image=image, detail=report.name)
+        elif not report.images:
+            audit.drop(audit.total, NO_IMAGE, detail=report.name)
+        elif image not in images:
+            detail = f"no {image}.png below the folder"[:200]
+            audit.drop(audit.total, "image not found", image=image[:200], detail=detail, failure=True)
+        else:
+            row = Row(
+                number=audit.total,
+                image=image,
+                source=images[image],
+                text="",
+                patient=report.name,
+                study=report.name,
+                split="",
+                view="",
+                attributes={},
+            )
+            rows.append(row)
+    return rows
+
+
+def _plan(report: OpenIReport, rows: list[Row], split: str) -> PairPlan:
+    return PairPlan(
+        pair_id=report.name,
+        patient=report.name,
+        split=split,
+        rows=tuple(rows),
+        text="\n\n".join(filter(None, (report.findings, report.impression))),
+        attributes=dict(report.attributes),
+    )
+
+
+def _compare(found: Mapping[str, int]) -> list[str]:
+    """Say how the counts differ from the published collection's."""
+    if found == EXPECTED:
+        return ["all counts are those of the published collection"]
+    return [
+        f"{what}: {found[what]:,}, the published collection has {expected:,}"
+        for what, expected in EXPECTED.items()
+        if found[what] != expected
+    ]
+
