@@ -18,6 +18,7 @@ from PIL import Image
 from convirt.data import corpora
 from convirt.data.corpora import Corpus, CorpusWriter, decode
 from convirt.data.records import ImageRecord, Pair
+from convirt.data.shards import ShardWriter
 from convirt.errors import InputError
 
 
@@ -173,14 +174,14 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["_flush", "_close_shard"])
+@pytest.mark.parametrize("where", ["_flush", "close"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def full(self: CorpusWriter) -> None:
+    def full(self: ShardWriter) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(CorpusWriter, where, full)
+    monkeypatch.setattr(ShardWriter, where, full)
     with pytest.raises(InputError, match="is full; nothing was written"):
         write(tmp_path / "corpus", [pair(number) for number in range(100)])
     assert list(tmp_path.iterdir()) == []

@@ -6,15 +6,12 @@ them. Opening a corpus, or reading a column such as `patient_ids`, touches no im
 """
 
 import errno
-import hashlib
-import io
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,44 +20,24 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from PIL import Image
-from torch import Tensor
 
 from convirt.data.records import ImageRecord, Pair
+from convirt.data.shards import (
+    FEATURES,
+    FORMAT,
+    SPLITS,
+    Fingerprint,
+    ShardWriter,
+    decode,
+    shard_name,
+    write_about,
+    write_json,
+)
 from convirt.errors import InputError
 
-FORMAT = 1
-SPLITS = ("train", "val", "test")
+__all__ = ["FEATURES", "FORMAT", "SPLITS", "Corpus", "CorpusWriter", "check_free", "decode"]
 
-_IMAGE = {name: datasets.Value("string") for name in ("view", "source", "sha256", "recipe")}
-FEATURES = datasets.Features(
-    {
-        "pair_id": datasets.Value("string"),
-        "patient_id": datasets.Value("string"),
-        "split": datasets.Value("string"),
-        "text": datasets.Value("string"),
-        "sentences": [datasets.Value("string")],
-        "attributes": [{"name": datasets.Value("string"), "value": datasets.Value("string")}],
-        "images": [
-            {
-                "encoded": datasets.Value("binary"),
-                "height": datasets.Value("int32"),
-                "width": datasets.Value("int32"),
-                **_IMAGE,
-            }
-        ],
-    }
-)
-
-_ROWS_PER_BATCH = 64  # small enough that one row never drags much else into memory
 _BYTES_PER_SHARD = 256 * 2**20
-
-
-def decode(image: ImageRecord) -> Tensor:
-    """Return the pixels of a prepared image: [1, H, W], uint8, or uint16 if it was encoded with 16 bits."""
-    with Image.open(io.BytesIO(image.encoded)) as opened:
-        return torch.from_numpy(np.array(opened)).unsqueeze(0)
 
 
 class Corpus:
@@ -147,8 +124,15 @@ def check_free(out: Path) -> None:
         raise InputError(f"{out} exists already; remove it or choose another --out")
 
 
+def sync(folder: Path) -> None:
+    """Have everything in a folder reach the disk."""
+    for file in folder.iterdir():
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+
+
 class CorpusWriter:
-    """Writes a corpus, all or nothing.
+    """Writes a corpus from pairs that are at hand, all or nothing.
 
     A context manager: pairs go to a temporary sibling folder, which takes the corpus's name when the block ends well
     and is removed when it does not. The bytes written depend on the pairs, `settings` and `audit` alone.
@@ -168,15 +152,12 @@ class CorpusWriter:
         self.audit: dict[str, Any] = {}
         """Set it before the block ends: what `audit.json` will hold."""
         self.fingerprint = ""
-        self._schema = FEATURES.arrow_schema
-        self._hash = hashlib.sha256(f"convirt corpus {FORMAT} {image_size}".encode())
+        self._hash = Fingerprint(image_size)
         self._ids: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._patients: set[str] = set()
         self._shards: list[str] = []
-        self._rows: list[dict[str, Any]] = []
-        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
-        self._sink: pa.OSFile | None = None
+        self._shard: ShardWriter | None = None
 
     def __enter__(self) -> "CorpusWriter":
         check_free(self.out)
@@ -193,58 +174,26 @@ class CorpusWriter:
         """
         if pair.pair_id in self._ids:
             raise InputError(f"pair id {pair.pair_id!r} occurs twice; ids of pairs must be unique")
-        if pair.split not in SPLITS:
-            raise InputError(f"pair {pair.pair_id!r}: split {pair.split!r} is none of {', '.join(SPLITS)}")
-        if not pair.images or not pair.sentences:
-            raise InputError(f"pair {pair.pair_id!r} needs at least one image and one sentence")
+        if self._shard is None:
+            self._shards.append(shard_name(len(self._shards)))
+            self._shard = ShardWriter(self._folder / self._shards[-1], image_size=self.image_size)
+        self._shard.add(pair)
         self._ids.add(pair.pair_id)
         self._patients.add(pair.patient_id)
-        row = asdict(pair)
-        row["attributes"] = [{"name": name, "value": value} for name, value in pair.attributes.items()]
-        self._rows.append(row)
-        self._hash_pair(pair, row)
-        self._counts.update(
-            {"pairs": 1, f"pairs_{pair.split}": 1, "images": len(pair.images), "sentences": len(pair.sentences)}
-        )
-        if len(self._rows) >= _ROWS_PER_BATCH:
-            self._flush()
+        if self._shard.size() >= _BYTES_PER_SHARD:
+            self._close_shard()
 
     def counts(self) -> dict[str, int]:
         """Return the pairs (in all and of each split), images, sentences and patients added so far."""
-        counts = {"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **self._counts}
-        return {**counts, "patients": len(self._patients)}
-
-    def _hash_pair(self, pair: Pair, row: dict[str, Any]) -> None:
-        # Pixels, not their PNG bytes: two versions of zlib write the same pixels differently.
-        images = []
-        for image, values in zip(pair.images, row["images"], strict=True):
-            pixels_1HW = decode(image)
-            if max(image.height, image.width) != self.image_size or pixels_1HW.shape != (1, image.height, image.width):
-                raise InputError(
-                    f"pair {pair.pair_id!r}, image {image.source!r}: {tuple(pixels_1HW.shape)} is not a grey image "
-                    f"with larger side {self.image_size}"
-                )
-            pixels = hashlib.sha256(pixels_1HW.numpy().tobytes()).hexdigest()
-            images.append({**values, "encoded": pixels, "dtype": str(pixels_1HW.dtype)})
-        self._hash.update(json.dumps({**row, "images": images}, sort_keys=True).encode())
-
-    def _flush(self) -> None:
-        if self._rows:
-            if self._stream is None:
-                self._shards.append(f"data-{len(self._shards):05d}.arrow")
-                self._sink = pa.OSFile(str(self._folder / self._shards[-1]), "wb")
-                self._stream = pa.ipc.new_stream(self._sink, self._schema)
-            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
-            assert self._sink is not None
-            if self._sink.tell() >= _BYTES_PER_SHARD:
-                self._close_shard()
+        counts = self._counts + (self._shard.counts if self._shard else Counter())
+        return {"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **counts, "patients": len(self._patients)}
 
     def _close_shard(self) -> None:
-        if self._stream is not None and self._sink is not None:
-            self._stream.close()
-            self._sink.close()
-            self._stream = self._sink = None
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            shard.close()
+            self._hash.update(shard.digests)
+            self._counts.update(shard.counts)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -257,45 +206,28 @@ class CorpusWriter:
                 failure = raised
         if failure is None:
             return
-        self._discard()
+        with suppress(OSError):  # a full disk: the folder goes anyway
+            self._close_shard()
+        shutil.rmtree(self._folder, ignore_errors=True)
         if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"the disk of {self.out} is full; nothing was written, free some space") from failure
         if failure is not error:
             raise failure
 
-    def _discard(self) -> None:
-        with suppress(OSError):  # a full disk: the folder goes anyway
-            self._close_shard()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
     def _finish(self) -> None:
         if not self._ids:
             raise InputError(f"no pair is left to write to {self.out}")
-        self._flush()
         self._close_shard()
         self.fingerprint = self._hash.hexdigest()
-        about = {
-            "format": FORMAT,
-            "image_size": self.image_size,
-            "fingerprint": self.fingerprint,
-            "counts": self.counts(),
-            "settings": self.settings,
-        }
-        state: dict[str, Any] = {
-            "_data_files": [{"filename": name} for name in self._shards],
-            "_fingerprint": self.fingerprint[:16],  # its own would be random
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": None,
-        }
-        datasets.DatasetInfo(features=FEATURES).write_to_directory(str(self._folder))
-        for name, value in (("state", state), ("corpus", about), ("audit", self.audit)):
-            text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-            (self._folder / f"{name}.json").write_text(text, encoding="utf-8")
-        for file in self._folder.iterdir():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
+        write_about(
+            self._folder,
+            shards=self._shards,
+            image_size=self.image_size,
+            fingerprint=self.fingerprint,
+            counts=self.counts(),
+            settings=self.settings,
+        )
+        write_json(self._folder / "audit.json", self.audit)
+        sync(self._folder)
         check_free(self.out)
         os.replace(self._folder, self.out)
