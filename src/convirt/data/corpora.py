@@ -103,6 +103,19 @@ class Corpus:
             attributes={entry["name"]: entry["value"] for entry in row["attributes"]},
         )
 
+    def table(self, indices: np.ndarray) -> pa.Table:
+        """Read pairs as an Arrow table whose columns are those of `FEATURES`, in the order of `indices`."""
+        return self._rows.with_format("arrow")[indices.tolist()].cast(FEATURES.arrow_schema)
+
+    def image_bytes(self) -> np.ndarray:
+        """Return how many bytes the encoded images of each pair take, int64 [pairs]; touches no image bytes."""
+        sizes = []
+        for chunk in self._rows.data.column("images").chunks:
+            lengths = pc.binary_length(pc.struct_field(chunk.flatten(), "encoded")).to_numpy(zero_copy_only=False)
+            ends = np.cumsum(pc.list_value_length(chunk).to_numpy(zero_copy_only=False))
+            sizes.append(np.diff(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[np.r_[0, ends]]))
+        return np.concatenate(sizes).astype(np.int64)
+
     def indices(self, split: str) -> np.ndarray:
         """Return the indices of the pairs of a split, ascending, int64; empty if it has none."""
         if split not in SPLITS:
