@@ -98,15 +98,18 @@ def _collate(corpus: Corpus, indices: np.ndarray, step: int, seed: int) -> Batch
     """
     generator = np.random.default_rng(seed)
     side = corpus.image_size
-    images_B1SS = torch.zeros(len(indices), 1, side, side, dtype=torch.uint8)
+    drawn: list[Tensor] = []
     sentences: list[str] = []
-    for row, index in enumerate(indices):
+    for index in indices:
         pair = corpus.pair(int(index))
-        image_1HW = decode(pair.images[generator.integers(len(pair.images))])
+        drawn.append(decode(pair.images[generator.integers(len(pair.images))]))
         sentences.append(pair.sentences[generator.integers(len(pair.sentences))])
-        if image_1HW.dtype != torch.uint8:
-            image_1HW = image_1HW.to(torch.float32) / 65535
-            images_B1SS = images_B1SS.to(torch.float32)
+    # One image of 16 bits makes the batch floating: the others then are brought to the same scale.
+    deep = any(image_1HW.dtype != torch.uint8 for image_1HW in drawn)
+    images_B1SS = torch.zeros(len(indices), 1, side, side, dtype=torch.float32 if deep else torch.uint8)
+    for row, image_1HW in enumerate(drawn):
+        if deep:
+            image_1HW = image_1HW.to(torch.float32) / torch.iinfo(image_1HW.dtype).max
         height, width = image_1HW.shape[1:]
         top, left = (side - height) // 2, (side - width) // 2
         images_B1SS[row, :, top : top + height, left : left + width] = image_1HW
