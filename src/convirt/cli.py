@@ -45,6 +45,13 @@ VERBS: dict[str, Verb] = {
     "prepare archive": Verb(
         "turn a folder of images and a table of reports into a corpus", "convirt.data.archive:prepare_archive"
     ),
+    "prepare mimic-cxr": Verb(
+        "turn MIMIC-CXR-JPG and the reports of MIMIC-CXR into a corpus",
+        "convirt.data.sources.mimic_cxr:prepare_mimic_cxr",
+    ),
+    "prepare chexpert-plus": Verb(
+        "turn CheXpert Plus into a corpus", "convirt.data.sources.chexpert_plus:prepare_chexpert_plus"
+    ),
     "prepare open-i": Verb(
         "turn the Open-i chest collection into a corpus; can download it",
         "convirt.data.sources.open_i:prepare_open_i",
