@@ -11,8 +11,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +20,13 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from urllib3.exceptions import HTTPError
 
+from convirt.data.sources.files import disk_errors, only_one
 from convirt.data.sources.http import (
     TIMEOUT,
     Patience,
     Refused,
     Transient,
     check_status,
-    disk_errors,
     explain,
     open_session,
     persist,
@@ -77,7 +75,7 @@ def download(url: str, path: Path, *, magic: bytes = b"", patience: Patience | N
         if path.exists():
             digest = _check(path, path, expected, magic)
         else:
-            with _only_one(path):
+            with only_one(path):
                 _fetch(url, path, patience or Patience())
                 digest = _check(path, _part(path), expected, magic)
                 os.replace(_part(path), path)
@@ -140,23 +138,6 @@ def _check(path: Path, file: Path, expected: str | None, magic: bytes) -> str:
     file.unlink()
     _state(path).unlink(missing_ok=True)
     raise InputError(f"{path.name} as downloaded {problem}; it was removed: check the address, or try again later")
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Keep a second process from writing the same part."""
-    with open(path.with_name(f"{path.name}.lock"), "wb") as handle:
-        with suppress(ImportError):  # no such locks on Windows
-            import fcntl
-
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"another process is downloading {path}; wait until it has finished") from error
-        try:
-            yield
-        finally:
-            Path(handle.name).unlink(missing_ok=True)
 
 
 def _fetch(url: str, path: Path, patience: Patience) -> None:

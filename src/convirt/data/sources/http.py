@@ -4,13 +4,10 @@ Certificates are always checked; REQUESTS_CA_BUNDLE names a hospital's own autho
 out (all three are read by `requests`).
 """
 
-import errno
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -91,7 +88,15 @@ def _without_password(url: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
 
 
-def open_session(auth: requests.auth.AuthBase | None = None) -> requests.Session:
+Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+def anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials; without it `requests` would send those that ~/.netrc has for the server."""
+    return request
+
+
+def open_session(auth: Auth = anonymous) -> requests.Session:
     """Return a session; a session serves one thread."""
     session = requests.Session()
     session.auth = auth
@@ -130,18 +135,6 @@ def persist(action: Callable[[], Result], what: str, patience: Patience) -> Resu
             ) from last
         time.sleep(pause)
         wait *= 2
-
-
-@contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Make one clear line of a full disk, or of a folder that cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"the disk of {place.parent} is full; free some space and run the command again") from error
-        said = error.strerror or type(error).__name__
-        raise InputError(f"{error.filename or place}: {said}; choose a folder that can be written to") from error
 
 
 def check_status(response: requests.Response) -> requests.Response:

@@ -5,14 +5,13 @@ radiographs as PNG and reports as XML, one examination a patient, `XXXX` where t
 report without one, is a row of the audit.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -21,7 +20,8 @@ from defusedxml.ElementTree import fromstring
 from convirt.data.audit import Audit
 from convirt.data.corpora import check_free
 from convirt.data.pairing import PairPlan, Row, read_content
-from convirt.data.preparing import Options, prepare_corpus
+from convirt.data.sources import DEFAULTS, SharedOptions
+from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.download import download as fetch
 from convirt.data.sources.http import Patience, check_url
 from convirt.data.sources.unpacking import unpack
@@ -30,13 +30,15 @@ from convirt.errors import InputError
 
 BASE = "https://openi.nlm.nih.gov/imgs/collections"
 IMAGES, REPORTS = "NLMCXR_png.tgz", "NLMCXR_reports.tgz"
-EXPECTED = {
-    "reports": 3955,
-    "reports without findings and impression": 28,
-    "reports without image": 104,
-    "usable reports": 3826,
-    "images": 7470,
-}
+_SOURCE = "the published collection"
+FIGURES = (
+    Figure(what="reports", count="reports", published=3955, source=_SOURCE),
+    Figure(what="reports without findings and impression", count="without text", published=28, source=_SOURCE),
+    Figure(what="reports without image", count="without image", published=104, source=_SOURCE),
+    Figure(what="usable reports", count="usable", published=3826, source=_SOURCE),
+    Figure(what="images that reports name", count="images named", published=7470, source=_SOURCE),
+    Figure(what="pairs", count="pairs", published=3826, source=_SOURCE),
+)
 """Counts of the published collection, taken from all of its reports."""
 NO_TEXT, NO_IMAGE = "report without findings and impression", "report without image"
 _MAX_XML = 4 * 2**20
@@ -64,16 +66,9 @@ def prepare_open_i(
     download: bool = False,
     url: str = BASE,
     patience: float = 120.0,
-    image_size: int = 256,
-    bits: Literal[8, 16] = 8,
-    seed: int = 0,
     val_share: float = 0.1,
     test_share: float = 0.1,
-    max_failures: float = 0.1,
-    workers: int | None = None,
-    engine: Literal["local", "ray"] = "local",
-    ids: Literal["hashed", "plain"] = "hashed",
-    redact: bool = False,
+    options: SharedOptions = DEFAULTS,
 ) -> Path:
     """Turn the Open-i chest collection of Indiana University into a prepared corpus.
 
@@ -87,17 +82,9 @@ def prepare_open_i(
             the SHA256SUMS in `root`; on the first download they are recorded there, as none are published.
         url: Address of the folder that holds the two archives; a mirror, for example.
         patience: Seconds that a download may fail without progress before it is given up.
-        image_size: Larger side of the prepared images, in pixels.
-        bits: Depth of the prepared images: 8, or 16 for sources that hold more.
-        seed: Seed of the split by patient; the collection has no split of its own.
-        val_share: Share of patients for validation.
+        val_share: Share of patients for validation, dealt out by seed: the collection has no split of its own.
         test_share: Share of patients for test.
-        max_failures: Largest share of rows that may be unusable; above it nothing is written.
-        workers: Processes that read images; default: one for each processor. The corpus does not depend on it.
-        engine: Where they run: `local` on this machine, `ray` on a Ray cluster (extra `convirt[ray]`).
-        ids: `hashed` replaces ids of patients and pairs by salted hashes (salt: the environment variable CONVIRT_SALT,
-            else the reports' content); `plain` keeps them.
-        redact: Mask names, dates, telephone and record numbers that are found in the texts.
+        options: What all sources share.
 
     Returns:
         The corpus folder.
@@ -106,25 +93,17 @@ def prepare_open_i(
         InputError: Nothing to read in `root`, a failed download, or too many unusable rows; nothing is written then.
     """
     root, out = Path(root), Path(out)
-    options = Options(
-        image_size=image_size,
-        bits=bits,
-        seed=seed,
-        max_failures=max_failures,
-        workers=workers,
-        engine=engine,
-        ids=ids,
-        redact=redact,
-    )
     check_free(out)
     notes = _download(root, url, Patience(seconds=patience)) if download else []
     files = _find_files(root)
-    shares = {"seed": seed, "val_share": val_share, "test_share": test_share}
-    plans, audit, salt = plan_open_i(root, files, shares)
+    shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
+    plans, audit, listed = plan_open_i(root, files, shares)
     audit.notes = notes + audit.notes
     settings = {"source": "open-i", "split": shares}
     read = partial(read_content, root, options=options)
-    return prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
+    return prepare_studies(
+        plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
+    )
 
 
 def _download(root: Path, url: str, patience: Patience) -> list[str]:
@@ -219,48 +198,44 @@ def _text(element: Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
 
-def plan_open_i(root: Path, files: _Files, shares: dict[str, Any]) -> tuple[list[PairPlan], Audit, str]:
+def plan_open_i(root: Path, files: _Files, shares: Mapping[str, Any]) -> tuple[list[PairPlan], Audit, dict[str, float]]:
     """Decide which report becomes a pair with which images; the audit explains every other.
 
     Returns:
-        The plans in the order of the reports' numbers, the audit, and a hash of all reports.
+        The plans in the order of the reports' numbers, the audit, and counts under the names of `FIGURES`.
     """
     audit = Audit(table="Open-i: images, and reports without image", total=0, notes=list(files.notes))
-    digest = hashlib.sha256()
-    found = dict.fromkeys(EXPECTED, 0)
+    listed: dict[str, float] = dict.fromkeys(("reports", "without text", "without image", "usable", "images named"), 0)
     used: dict[str, str] = {}
     unnamed = dict(files.images)
     waiting: list[tuple[OpenIReport, list[Row]]] = []
     for path in files.reports:
-        found["reports"] += 1
+        listed["reports"] += 1
         try:
-            data = (root / path).read_bytes()
-            digest.update(hashlib.sha256(data).digest())
-            report = read_report(data)
+            report = read_report((root / path).read_bytes())
             if (first := used.setdefault(report.name, path)) != path:
                 raise ValueError(f"the report {report.name} stands in {first}, too")
         except (OSError, ValueError) as error:
             audit.total += 1
             audit.drop(audit.total, "report that cannot be used", image=path, detail=str(error)[:200], failure=True)
             continue
-        _count(found, report)
+        _count(listed, report)
         for image in report.images:
             unnamed.pop(image, None)
         if rows := _rows(report, files.images, audit):
             waiting.append((report, rows))
-    audit.notes += _compare(found)
     if unnamed:
         audit.notes.append(f"{len(unnamed)} images are named by no report, {min(unnamed)} for example")
     splits = split_by_patient((report.name for report, _ in waiting), **shares)
-    return [_plan(report, rows, splits[report.name]) for report, rows in waiting], audit, digest.hexdigest()
+    return [_plan(report, rows, splits[report.name]) for report, rows in waiting], audit, listed
 
 
-def _count(found: dict[str, int], report: OpenIReport) -> None:
+def _count(listed: dict[str, float], report: OpenIReport) -> None:
     has_text = bool(report.findings or report.impression)
-    found["reports without findings and impression"] += not has_text
-    found["reports without image"] += not report.images
-    found["usable reports"] += has_text and bool(report.images)
-    found["images"] += len(report.images)
+    listed["without text"] += not has_text
+    listed["without image"] += not report.images
+    listed["usable"] += has_text and bool(report.images)
+    listed["images named"] += len(report.images)
 
 
 def _rows(report: OpenIReport, images: Mapping[str, str], audit: Audit) -> list[Row]:
@@ -300,15 +275,3 @@ def _plan(report: OpenIReport, rows: list[Row], split: str) -> PairPlan:
         text="\n\n".join(filter(None, (report.findings, report.impression))),
         attributes=dict(report.attributes),
     )
-
-
-def _compare(found: Mapping[str, int]) -> list[str]:
-    """Say how the counts differ from the published collection's."""
-    if found == EXPECTED:
-        return ["all counts are those of the published collection"]
-    return [
-        f"{what}: {found[what]:,}, the published collection has {expected:,}"
-        for what, expected in EXPECTED.items()
-        if found[what] != expected
-    ]
-

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from convirt.data.sources.http import disk_errors
+from convirt.data.sources.files import disk_errors
 from convirt.errors import InputError
 
 MARK = ".unpacked.json"
@@ -77,13 +78,13 @@ class _Inflated(io.RawIOBase):
 
     def __init__(self, archive: Path, limits: Limits) -> None:
         self._packed = archive.stat().st_size
-        self._stream = gzip.open(archive, "rb")
+        self._stream = gzip.GzipFile(archive, "rb")
         self._name, self._limits = archive.name, limits
 
     def read(self, size: int = -1, /) -> bytes:
         # A header may ask for a block of any size, which tarfile would read into memory whole.
         if not 0 <= size <= 4 * _BLOCK:
-            raise InputError(f"{self._name} asks for a header of {size} bytes; it is no archive to be trusted")
+            raise InputError(f"{self._name} asks for a header of {size} bytes; it is not to be trusted")
         data = self._stream.read(size)
         self._check(self._stream.tell())
         return data
@@ -106,12 +107,11 @@ class _Inflated(io.RawIOBase):
         limits = self._limits
         if place > limits.total_bytes or (place > 2**30 and place > limits.ratio * self._packed):
             raise InputError(
-                f"{self._name} ({self._packed} bytes) unpacks to more than {place / 1e9:.1f} GB; it is no archive to be "
-                "trusted"
+                f"{self._name} ({self._packed} bytes) unpacks to {place / 1e9:.1f} GB or more; it is not to be trusted"
             )
 
 
-def _members(archive: Path, limits: Limits) -> Iterator[tuple[PurePosixPath, io.BufferedReader, int]]:
+def _members(archive: Path, limits: Limits) -> Iterator[tuple[PurePosixPath, IO[bytes], int]]:
     """Yield name, content and size of each plain file, in the archive's order."""
     try:
         with _Inflated(archive, limits) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -122,7 +122,9 @@ def _members(archive: Path, limits: Limits) -> Iterator[tuple[PurePosixPath, io.
                     continue
                 name = _safe_name(member, archive)
                 if member.size > limits.file_bytes:
-                    raise InputError(f"{archive.name}: {member.name!r} has {member.size} bytes; it is not to be trusted")
+                    raise InputError(
+                        f"{archive.name}: {member.name!r} has {member.size} bytes; it is not to be trusted"
+                    )
                 content = tar.extractfile(member)
                 assert content is not None
                 yield name, content, member.size
@@ -143,11 +145,11 @@ def _safe_name(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
     elif not name.parts or len(member.name) > 255:
         evil = "has no usable name"
     if evil:
-        raise InputError(f"{archive.name}: member {member.name[:100]!r} {evil}; it is no archive to be trusted")
+        raise InputError(f"{archive.name}: member {member.name[:100]!r} {evil}; it is not to be trusted")
     return name
 
 
-def _write(source: io.BufferedReader, path: Path, size: int) -> None:
+def _write(source: IO[bytes], path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as handle:
         while block := source.read(_BLOCK):
