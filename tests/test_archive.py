@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from convirt.data.archive import prepare_archive
-from convirt.data.corpora import Corpus, CorpusWriter
+from convirt.data.corpora import Corpus
+from convirt.data.shards import ShardWriter
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import read_table
 from convirt.errors import InputError
@@ -57,6 +58,7 @@ def prepare(folder: Path, content: pd.DataFrame | str | bytes, **options: Any) -
         "out": folder / "corpus",
         "image_size": 32,
         "workers": 1,
+        "ids": "plain",
         **options,
     }
     return Corpus.open(prepare_archive(**arguments))
@@ -343,13 +345,13 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         prepare(tmp_path, table)
 
 
-def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_before_the_first_shard_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_archive(tmp_path, 4)
 
-    def stop(self: CorpusWriter, pair: object) -> None:
+    def stop(self: ShardWriter, pair: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CorpusWriter, "add", stop)
+    monkeypatch.setattr(ShardWriter, "add", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path, table)
     assert sorted(os.listdir(tmp_path)) == ["images", "table.csv"]

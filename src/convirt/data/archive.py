@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from convirt.data.audit import Audit
-from convirt.data.corpora import check_free
+from convirt.data.identities import table_mark
 from convirt.data.pairing import Columns, plan_pairs, read_content
-from convirt.data.preparing import Options, prepare_corpus
+from convirt.data.preparing import Options, check_out, prepare_corpus
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
 
@@ -100,7 +100,7 @@ def prepare_archive(
         lexicon=lexicon,
         redact=redact,
     )
-    check_free(out)
+    check_out(out)
     source = read_table(table, encoding=encoding)
     columns = Columns(
         image=image_column,
@@ -116,13 +116,13 @@ def prepare_archive(
     shares = {"seed": seed, "val_share": val_share, "test_share": test_share}
     plans = plan_pairs(source, columns, images, where, shares, audit)
     settings = {
-        "table": {"name": source.name, "sha256": source.sha256, "encoding": encoding},
+        "table": {"name": source.name, "mark": table_mark(source.sha256), "encoding": encoding},
         "columns": {name: list(value) if isinstance(value, tuple) else value for name, value in vars(columns).items()},
         "where": list(where),
         "split": "given" if split_column else shares,
     }
     read = partial(read_content, images, options=options)
-    return prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
+    return prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, salt=source.sha256)
 
 
 def _text_columns(text_column: str, table: Table) -> tuple[str, ...]:

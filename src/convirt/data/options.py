@@ -1,8 +1,9 @@
 """What every `prepare ...` verb shares: how images and texts become a corpus, whatever they come from."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from convirt.errors import InputError
 
@@ -45,3 +46,17 @@ class Options:
             raise InputError(f"engine must be local or ray, got {self.engine!r}")
         if self.ids not in ("hashed", "plain"):
             raise InputError(f"ids must be hashed or plain, got {self.ids!r}")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of this decides the content of a corpus, as JSON values."""
+        settings = {name: value for name, value in vars(self).items() if name not in ("workers", "engine")}
+        if self.lexicon is not None:
+            settings["lexicon"] = {"name": self.lexicon.name, "sha256": self._lexicon_digest()}
+        return settings
+
+    def _lexicon_digest(self) -> str:
+        assert self.lexicon is not None
+        try:
+            return hashlib.sha256(self.lexicon.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"lexicon {self.lexicon} cannot be read ({error.strerror}); check the path") from error

@@ -1,40 +1,44 @@
 """From plans to a corpus: the one way in which every `prepare ...` verb ends.
 
 A source (a table, an archive of files, a server) makes `PairPlan`s and a function that reads one; what happens then,
-to every source alike, happens here.
+to every source alike, happens here: the plans are cut into shards, an engine has each made by a worker, and when all
+are there the corpus gets its name. No image ever passes through this process, so that memory does not grow with them.
 """
 
-import multiprocessing
+import errno
+import hashlib
 import os
-from collections import defaultdict, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table as RichTable
 
-from convirt.data.audit import Audit
-from convirt.data.corpora import SPLITS, Corpus, CorpusWriter
+from convirt.data.audit import Audit, Entry
+from convirt.data.corpora import SPLITS, Corpus, sync
+from convirt.data.engines import ENGINES, Task, run_here
+from convirt.data.identities import Identities
+from convirt.data.making import Job, Read
 from convirt.data.options import Options
-from convirt.data.pairing import PairContent, PairPlan
-from convirt.data.pixels import Unreadable
-from convirt.data.records import ImageRecord, Pair
+from convirt.data.pairing import PairPlan
 from convirt.data.reports import MIN_TOKENS
+from convirt.data.shards import Fingerprint, shard_name, write_about, write_json
+from convirt.data.sharing import map_shards, shared_files
+from convirt.data.unfinished import Unfinished, check_out
 from convirt.errors import InputError
 from convirt.versions import versions
 
-__all__ = ["Options", "prepare_corpus"]
+__all__ = ["Options", "check_out", "prepare_corpus"]
 
-_CHUNK = 8  # pairs a worker takes at once
-_CHUNKS_AHEAD = 4  # for each worker; bounds what waits in memory to be written
+PAIRS_PER_SHARD = 256
+"""What a kill costs at most, for each worker. Files of some ten megabytes."""
 _WORTH_WORKERS = 500  # fewer pairs are read before a second process has started (spaCy brings torch with it)
 
-Read = Callable[[PairPlan], PairContent]
+Conclude = Callable[[Mapping[str, int]], Sequence[str]]
 
 
 def prepare_corpus(
@@ -45,18 +49,24 @@ def prepare_corpus(
     options: Options,
     settings: dict[str, Any],
     audit: Audit,
-    conclude: Callable[[Mapping[str, int]], Sequence[str]] | None = None,
+    salt: str = "",
+    conclude: Conclude | None = None,
 ) -> Path:
     """Read planned pairs and write them as a prepared corpus, with its audit; print both as tables.
 
+    Work that was cut short is taken up: shards that are finished stay as they are. The corpus is the same, byte for
+    byte, for any number of workers, engine and interruptions.
+
     Args:
-        plans: The pairs to be, in the order of the corpus; their splits are final.
+        plans: The pairs to be, in the order of the corpus; their ids are unique and their splits final.
         read: Gives the content of a pair. It can be pickled and is a pure function of its files. If it raises
             `Unreadable`, every row of the pair is set aside for that reason, as a failure.
         out: Folder to write the corpus to; it must not exist yet, or be empty.
         options: How.
         settings: Where the pairs come from, JSON values; kept in `corpus.json` beside `options`.
         audit: What became of the rows that are in no plan; the others are entered here.
+        salt: Hash of the source's content (tables, reports), from which hashed ids take their salt unless the
+            environment variable CONVIRT_SALT gives one; without it, that of the plans.
         conclude: Makes notes for the audit of the final counts (`pairs`, `pairs_train` ..., `images`, `sentences`,
             `patients`), for example beside published ones.
 
@@ -64,131 +74,147 @@ def prepare_corpus(
         `out`.
 
     Raises:
-        InputError: Too many unusable rows, no pair left, or `out` is taken; nothing is written then.
+        InputError: Too many unusable rows, no pair left, `out` is taken, or its unfinished work is of another kind.
     """
     out = Path(out)
-    settings = {
-        **settings,
-        "image_size": options.image_size,
-        "min_tokens": MIN_TOKENS,
-        "max_failures": options.max_failures,
-        "versions": versions(),
-    }
-    with CorpusWriter(out, image_size=options.image_size, settings=settings) as writer:
-        files = _SeenFiles()
-        _check_failures(audit, options.max_failures)
-        contents = _read_all(read, plans, options.workers or os.cpu_count() or 1)
-        for plan, content in track(zip(plans, contents, strict=True), "reading", len(plans), transient=True):
-            if pair := _finish_pair(plan, content, audit):
-                files.add(pair)
-                writer.add(pair)
-            _check_failures(audit, options.max_failures)
-        if not files:
-            raise InputError(f"no pair of {audit.table} is left; rows dropped: {audit.summary()}")
-        audit.notes += files.notes()
-        if conclude is not None:
-            audit.notes.extend(conclude(writer.counts()))
-        writer.audit = audit.to_json()
+    _check_failures(audit, audit.failures, options.max_failures)
+    if not plans:
+        raise _none_left(audit)
+    digest = _digest_plans(plans)
+    identities = Identities.choose(options.ids, salt or digest)
+    settings = {**settings, **options.settings(), "min_tokens": MIN_TOKENS, "versions": versions()}
+    # A share of failures that is raised afterwards does not change what was made before.
+    made = {name: value for name, value in settings.items() if name != "max_failures"}
+    stamp = {"plans": digest, "pairs": len(plans), "each": PAIRS_PER_SHARD, "salt": identities.mark(), "made": made}
+    job = Job(read=read, image_size=options.image_size, identities=identities)
+    with Unfinished.claim(out, stamp) as work:
+        if not work.complete:
+            try:
+                _make_shards(work, plans, job, options, audit)
+                _conclude(work, settings, options, audit, -(-len(plans) // PAIRS_PER_SHARD), conclude)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise InputError(
+                        f"the disk of {out} is full; what is finished is kept: free some space and give the same "
+                        "command again"
+                    ) from error
+                raise
+            work.publish()
+        else:
+            work.remove()
     _print(audit, Corpus.open(out))
     return out
 
 
-def _check_failures(audit: Audit, max_failures: float) -> None:
-    if audit.failures > max_failures * audit.considered:
+def _none_left(audit: Audit) -> InputError:
+    return InputError(f"no pair of {audit.table} is left; rows dropped: {audit.summary()}")
+
+
+def _digest_plans(plans: Sequence[PairPlan]) -> str:
+    """Hash all plans, and see to it that their ids are unique."""
+    digest = hashlib.sha256()
+    ids: set[str] = set()
+    for plan in plans:
+        if plan.pair_id in ids:
+            raise InputError(f"pair id {plan.pair_id!r} occurs twice; ids of pairs must be unique")
+        ids.add(plan.pair_id)
+        digest.update(repr(plan).encode())
+    return digest.hexdigest()
+
+
+def _check_failures(audit: Audit, failures: int, max_failures: float) -> None:
+    if failures > max_failures * audit.considered:
         raise InputError(
-            f"{audit.failures} of {audit.considered} rows cannot be used, more than max_failures = {max_failures:g}; "
+            f"{failures} of {audit.considered} rows cannot be used, more than max_failures = {max_failures:g}; "
             f"nothing was written; first: {audit.first_failure}; correct the rows or raise --max-failures"
         )
 
 
-def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit) -> Pair | None:
-    """Enter a pair's rows in the audit; return the pair, or None if nothing of it is left."""
-    if isinstance(content, Unreadable):
-        for row in plan.rows:
-            audit.drop(row.number, content.reason, image=row.image, detail=content.detail, failure=True)
-        return None
-    if not content.images:
-        reason = "text shorter than 3 tokens" if content.report.text else "no text"
-        if content.report.tokens >= MIN_TOKENS:
-            reason = "text without a word"
-        for row in plan.rows:
-            audit.drop(row.number, reason, image=row.image, detail=content.report.text[:80])
-        return None
-    kept: list[ImageRecord] = []
-    for row, image, problem, repairs in zip(plan.rows, content.images, content.problems, content.repairs, strict=True):
-        if image is None:
-            assert problem is not None
-            audit.drop(row.number, problem.reason, image=row.image, detail=problem.detail, failure=True)
-            continue
-        for repair in repairs:
-            audit.repair(row.number, repair, image=row.image)
-        kept.append(image)
-    if not kept:
-        return None
-    return Pair(
-        pair_id=plan.pair_id,
-        patient_id=plan.patient,
-        split=plan.split,
-        images=tuple(kept),
-        sentences=content.report.sentences,
-        text=content.report.text,
-        attributes=plan.attributes,
-    )
+def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: Job, options: Options, audit: Audit) -> None:
+    """Have every shard made that is not there yet; give up as soon as too many rows have failed."""
+    done = set(work.finished())
+    left = [number for number in range(-(-len(plans) // PAIRS_PER_SHARD)) if number not in done]
+    pairs_left = sum(len(_cut(plans, number)) for number in left)
+    failures = audit.failures + sum(work.read_piece(number)["failures"] for number in done)
+    _judge(work, audit, failures, options.max_failures)
+    if done:
+        Console(stderr=True).print(f"{len(done)} of {len(done) + len(left)} shards are there already", style="dim")
+    workers = min(options.workers or os.cpu_count() or 1, max(len(left), 1))
+    alone = options.engine == "local" and (workers == 1 or pairs_left < _WORTH_WORKERS)
+    engine = run_here if alone else ENGINES[options.engine]
+    with Progress(transient=True, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("reading pairs", total=len(plans), completed=len(plans) - pairs_left)
+        for task in engine(job, _tasks(work, plans, left), workers):
+            progress.advance(bar, len(task.plans))
+            failures += work.read_piece(task.number)["failures"]
+            _judge(work, audit, failures, options.max_failures)
 
 
-class _SeenFiles:
-    """Finds files of identical content that several patients share: they can carry a patient across splits."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-
-    def add(self, pair: Pair) -> None:
-        for image in pair.images:
-            self._places[image.sha256].setdefault(pair.patient_id, (pair.split, image.source))
-
-    def __bool__(self) -> bool:
-        return bool(self._places)
-
-    def notes(self) -> list[str]:
-        notes = []
-        for places in self._places.values():
-            if len(places) > 1:
-                crossing = " across splits" if len({split for split, _ in places.values()}) > 1 else ""
-                listed = ", ".join(f"{source} ({patient}, {split})" for patient, (split, source) in places.items())
-                notes.append(f"identical image files of different patients{crossing}: {listed}")
-        return notes
+def _cut(plans: Sequence[PairPlan], number: int) -> Sequence[PairPlan]:
+    return plans[number * PAIRS_PER_SHARD : (number + 1) * PAIRS_PER_SHARD]
 
 
-def _read_all(read: Read, plans: Sequence[PairPlan], workers: int) -> Iterator[PairContent | Unreadable]:
-    """Yield the content of each plan, in order; what is yielded does not depend on the number of workers."""
-    if workers == 1 or len(plans) < _WORTH_WORKERS:
-        yield from (_attempt(read, plan) for plan in plans)
+def _tasks(work: Unfinished, plans: Sequence[PairPlan], numbers: Sequence[int]) -> Iterator[Task]:
+    for number in numbers:
+        yield Task(
+            number=number,
+            plans=_cut(plans, number),
+            shard=work.corpus / shard_name(number),
+            piece=work.piece(number),
+        )
+
+
+def _judge(work: Unfinished, audit: Audit, failures: int, max_failures: float) -> None:
+    """Stop if too many rows have failed. Shards without failures stay; the rows of the others may be mended."""
+    if failures <= max_failures * audit.considered:
         return
-    # Spawned, not forked: this process may hold threads (torch, Arrow), which a fork copies in any state.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
-    chunks = (plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK))
-    try:
-        waiting = deque(pool.submit(_read_chunk, read, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD))
-        while waiting:
-            done = waiting.popleft().result()
-            waiting.extend(pool.submit(_read_chunk, read, chunk) for chunk in islice(chunks, 1))
-            yield from done
-    except BrokenProcessPool as error:
-        raise InputError("a worker process was killed, perhaps for memory; try again with --workers 1") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for number in work.finished():
+        piece = work.read_piece(number)
+        _enter(audit, piece)
+        if piece["failures"]:
+            work.discard(number)
+    _check_failures(audit, audit.failures, max_failures)
 
 
-def _read_chunk(read: Read, plans: Sequence[PairPlan]) -> list[PairContent | Unreadable]:
-    return [_attempt(read, plan) for plan in plans]
+def _enter(audit: Audit, piece: Mapping[str, Any]) -> None:
+    for entry in piece["entries"]:
+        audit.enter(Entry(**entry))
 
 
-def _attempt(read: Read, plan: PairPlan) -> PairContent | Unreadable:
-    try:
-        return read(plan)
-    except Unreadable as problem:
-        return problem
+def _conclude(
+    work: Unfinished, settings: Any, options: Options, audit: Audit, shards: int, conclude: Conclude | None
+) -> None:
+    """Gather the pieces in their order and write what stands beside the shards."""
+    fingerprint = Fingerprint(options.image_size)
+    counts: Counter[str] = Counter()
+    names: list[str] = []
+    for number in range(shards):
+        piece = work.read_piece(number)
+        _enter(audit, piece)
+        fingerprint.update(map(bytes.fromhex, piece["digests"]))
+        counts.update(piece["counts"])
+        if piece["bytes"]:
+            names.append(shard_name(number))
+    if not names:
+        work.remove()
+        raise _none_left(audit)
+    rows = map_shards(work.corpus, names)
+    assert pc.count_distinct(rows.column("pair_id")).as_py() == len(rows), "two pairs have one hash for an id"
+    final = {**counts, "patients": pc.count_distinct(rows.column("patient_id")).as_py()}
+    audit.notes += shared_files(rows)
+    if conclude is not None:
+        audit.notes.extend(conclude({"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **final}))
+    write_about(
+        work.corpus,
+        shards=names,
+        image_size=options.image_size,
+        fingerprint=fingerprint.hexdigest(),
+        counts=final,
+        settings=settings,
+    )
+    write_json(work.corpus / "audit.json", audit.to_json())
+    audit.write_csv(work.corpus / "audit.csv")
+    sync(work.corpus)
 
 
 def _print(audit: Audit, corpus: Corpus) -> None:
