@@ -85,7 +85,8 @@ def read_content(root: Path, plan: PairPlan, options: Options) -> PairContent:
 
 def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
     """Read the image file of a row; what it does to the image is said in `prepare_image`."""
-    return prepare_image(root / row.source, source=row.source, image_size=options.image_size, view=row.view)
+    size, bits = options.image_size, options.bits
+    return prepare_image(root / row.source, source=row.source, image_size=size, bits=bits, view=row.view)
 
 
 def make_content(
