@@ -11,7 +11,8 @@ from typing import Literal
 
 from convirt.data.audit import Audit
 from convirt.data.identities import table_mark
-from convirt.data.pairing import Columns, plan_pairs, read_content
+from convirt.data.pairing import read_content
+from convirt.data.planning import Columns, plan_pairs
 from convirt.data.preparing import Options, check_out, prepare_corpus
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
