@@ -59,6 +59,28 @@ VERBS: dict[str, Verb] = {
     "prepare dicomweb": Verb(
         "turn studies of a DICOMweb server into a corpus", "convirt.data.sources.dicomweb:prepare_dicomweb"
     ),
+    "prepare remake": Verb(
+        "make a corpus again at another image size or depth", "convirt.data.remaking:prepare_remake", ("corpus",)
+    ),
+    "benchmark rsna": Verb("RSNA pneumonia, with a named split", "convirt.data.benchmarks.rsna:benchmark_rsna"),
+    "benchmark chexpert": Verb(
+        "CheXpert, five findings, with a named split", "convirt.data.benchmarks.chexpert:benchmark_chexpert"
+    ),
+    "benchmark covidx4": Verb(
+        "COVIDx version 4, with a named split", "convirt.data.benchmarks.covidx4:benchmark_covidx4"
+    ),
+    "benchmark mura": Verb(
+        "MURA, by patient or by study, with a named split", "convirt.data.benchmarks.mura:benchmark_mura"
+    ),
+    "benchmark chexpert8x200": Verb(
+        "the CheXpert 8x200 retrieval set, from its authors' lists",
+        "convirt.data.benchmarks.chexpert8x200:benchmark_chexpert8x200",
+    ),
+    "benchmark table": Verb("a benchmark from any labelled table", "convirt.data.benchmarks.table:benchmark_table"),
+    "make-retrieval-set": Verb(
+        "draw a retrieval set of exclusive positives from any labelled table",
+        "convirt.data.benchmarks.retrieval_set:make_retrieval_set",
+    ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from convirt.errors import InputError
 from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.fractions import nested_fraction
+from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.evaluation.linear_head import PaperHeadConfig, train_heads
 from convirt.evaluation.logistic_regression import fit_logistic
 from convirt.evaluation.metrics import accuracy, mean_auc, weighted_mean_auc
