@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection
@@ -17,10 +18,12 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from convirt.data.isolation import careful, deadline
 from convirt.data.making import Job, make_shard
 from convirt.data.pairing import PairPlan
 from convirt.errors import InputError
 
+_SECONDS = 60  # that an image may take
 _AHEAD = 2  # tasks that wait beside those at work; their plans and texts are all that waits in memory
 
 
@@ -42,39 +45,60 @@ Engine = Callable[[Job, Iterable[Task], int], Iterator[Task]]
 
 
 def run_here(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
-    """Make the shards in this process, one after the other."""
-    for task in tasks:
-        make_shard(job, task.plans, task.shard, task.piece)
-        yield task
+    """Make the shards in this process, one after the other; a file that kills its decoder kills a child only."""
+    with careful():
+        for task in tasks:
+            make_shard(job, task.plans, task.shard, task.piece)
+            yield task
 
 
 def run_local(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
     """Make the shards in processes of this machine, which end with this one even if it is killed.
 
+    A process may die of a file that kills its decoder, or keeps it busy for ever: what it was at is then made again
+    with decoders in processes of their own.
+
     Raises:
-        InputError: A process was killed; what is finished stays.
+        InputError: Processes are killed by something else; what is finished stays.
     """
+    queue = iter(tasks)
+    lost: list[Task] = []
+    while True:
+        waiting: dict[Future[None], Task] = {}
+        try:
+            yield from _run_pool(job, queue, lost, workers, waiting)
+            return
+        except BrokenProcessPool as error:
+            if all(task in lost for task in waiting.values()):
+                raise InputError(
+                    "a worker process was killed, perhaps for memory; what is finished is kept: give the same command "
+                    "again, perhaps with fewer --workers"
+                ) from error
+            lost = list(waiting.values())
+
+
+def _run_pool(
+    job: Job, queue: Iterator[Task], lost: list[Task], workers: int, waiting: dict[Future[None], Task]
+) -> Iterator[Task]:
+    """Run one pool of processes to the end of the queue, first what another pool has lost, with care."""
     # Spawned, not forked: this process may hold threads (torch, Arrow), which a fork copies in any state.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,))
-    queue = iter(tasks)
-    waiting: dict[Future[None], Task] = {}
     try:
+        for task in lost:
+            waiting[pool.submit(_work, job, task, True)] = task
         while True:
-            for task in islice(queue, workers + _AHEAD - len(waiting)):
-                waiting[pool.submit(_work, job, task)] = task
+            for task in islice(queue, max(0, workers + _AHEAD - len(waiting))):
+                # First among the waiting: if the pool is broken already, the task must not vanish.
+                waiting[failed := Future()] = task
+                waiting[pool.submit(_work, job, task, False)] = waiting.pop(failed)
             if not waiting:
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
                 yield waiting.pop(future)
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process was killed, perhaps for memory; what is finished is kept: give the same command again, "
-            "perhaps with fewer --workers"
-        ) from error
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -99,9 +123,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: Job, task: Task) -> None:
+def _work(job: Job, task: Task, with_care: bool) -> None:
     assert _stop is not None
-    make_shard(job, task.plans, task.shard, task.piece, _stop.is_set)
+    with careful() if with_care else nullcontext():
+        make_shard(job, task.plans, task.shard, task.piece, _stop.is_set, None if with_care else _limit)
+
+
+def _limit(plan: PairPlan) -> AbstractContextManager[None]:
+    return deadline(_SECONDS * (1 + len(plan.rows)))
 
 
 def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
@@ -159,7 +188,8 @@ def _connect(ray: Any, workers: int) -> None:
 
 
 def _work_remotely(job: Job, task: Task) -> None:
-    make_shard(job, task.plans, task.shard, task.piece)
+    with careful():
+        make_shard(job, task.plans, task.shard, task.piece)
 
 
 ENGINES: dict[str, Engine] = {"local": run_local, "ray": run_ray}

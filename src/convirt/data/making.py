@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ class Job:
 
 
 def make_shard(
-    job: Job, plans: Sequence[PairPlan], shard: Path, piece: Path, stopped: Callable[[], bool] = bool
+    job: Job,
+    plans: Sequence[PairPlan],
+    shard: Path,
+    piece: Path,
+    stopped: Callable[[], bool] = bool,
+    guard: Callable[[PairPlan], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Read the pairs of one shard and write them; its piece comes last and says that it is finished.
 
@@ -50,6 +55,7 @@ def make_shard(
         shard: The Arrow file to be; there is none if no pair is left.
         piece: The JSON file to be: the size of the shard, counts, a hash of each pair, entries of the audit.
         stopped: Asked before each pair.
+        guard: What each pair is read in.
 
     Raises:
         Stopped: It was asked and said so.
@@ -63,7 +69,9 @@ def make_shard(
             for plan in plans:
                 if stopped():
                     raise Stopped
-                if pair := _finish_pair(plan, _attempt(job.read, plan), audit):
+                with guard(plan) if guard else nullcontext():
+                    content = _attempt(job.read, plan)
+                if pair := _finish_pair(plan, content, audit):
                     writer.add(job.identities.hide(pair))
         about: dict[str, Any] = {
             "bytes": part.stat().st_size if writer.digests else 0,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convirt.data.reports import load_lexicon
 from convirt.errors import InputError
 
 
@@ -46,6 +47,7 @@ class Options:
             raise InputError(f"engine must be local or ray, got {self.engine!r}")
         if self.ids not in ("hashed", "plain"):
             raise InputError(f"ids must be hashed or plain, got {self.ids!r}")
+        load_lexicon(self.lexicon or self.language)  # now, not in a worker
 
     def settings(self) -> dict[str, Any]:
         """Return what of this decides the content of a corpus, as JSON values."""

@@ -140,7 +140,7 @@ def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: Job, options:
     if done:
         Console(stderr=True).print(f"{len(done)} of {len(done) + len(left)} shards are there already", style="dim")
     workers = min(options.workers or os.cpu_count() or 1, max(len(left), 1))
-    alone = options.engine == "local" and (workers == 1 or pairs_left < _WORTH_WORKERS)
+    alone = options.engine == "local" and pairs_left < _WORTH_WORKERS
     engine = run_here if alone else ENGINES[options.engine]
     with Progress(transient=True, console=Console(stderr=True)) as progress:
         bar = progress.add_task("reading pairs", total=len(plans), completed=len(plans) - pairs_left)
