@@ -49,7 +49,10 @@ def stored_values(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
     if height * width * samples * int(dataset.BitsAllocated) > 8 * MAX_PIXEL_BYTES:
         raise Unreadable("image too large", f"{height} x {width} pixels of {samples} samples")
     if syntax in _NATIVE:
-        values, _ = get_decoder(syntax).as_array(dataset, index=frame - 1, raw=True)
+        values, _ = get_decoder(syntax).as_array(
+            dataset, index=frame - 1, raw=True, correct_unused_bits=False
+        )
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         return _cut_out(values, dataset) if values.dtype.kind in "iu" else values
     encoded = get_frame(dataset.PixelData, frame - 1, number_of_frames=int(dataset.get("NumberOfFrames", 1) or 1))
     if syntax == uid.RLELossless:

@@ -8,7 +8,7 @@ size, components and scans are read here first, from the text of ITU-T T.81 (JPE
 import struct
 from dataclasses import dataclass
 
-from convirt.data.pixels import Unreadable, check_size
+from convirt.data.pixels import Unreadable
 
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 and SOF55 (JPEG-LS), without DHT, JPG and DAC."""
@@ -36,7 +36,7 @@ def read_jpeg_header(data: bytes) -> Codestream:
     """Read the frame header of a JPEG or JPEG-LS image and look at its scans, without decoding anything.
 
     Raises:
-        Unreadable: It has no frame header, no scan, no end, too many pixels, or too many scans.
+        Unreadable: It has no frame header, no scan, no end, or too many scans.
     """
     place = data.find(b"\xff\xd8") + 2
     if place < 2:
@@ -61,7 +61,6 @@ def read_jpeg_header(data: bytes) -> Codestream:
         place += 2 + max(length, 2)
     if header is None:
         raise Unreadable(_DAMAGED, "JPEG without a frame header")
-    check_size(header.height, header.width)
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xda" not in data:
         raise Unreadable(_DAMAGED, "JPEG without its end marker")
     scans = data.count(b"\xff\xda")
@@ -74,7 +73,7 @@ def read_jpeg2000_header(data: bytes) -> Codestream:
     """Read the SIZ marker of a JPEG 2000 codestream, bare or in a JP2 file.
 
     Raises:
-        Unreadable: It has none, or too many pixels or tiles.
+        Unreadable: It has none, or too many tiles.
     """
     place = data.find(b"\xff\x4f\xff\x51")
     if place < 0 or place + 44 > len(data):
@@ -82,7 +81,6 @@ def read_jpeg2000_header(data: bytes) -> Codestream:
     x1, y1, x0, y0, tile_width, tile_height, _, _, components = struct.unpack_from(">8IH", data, place + 8)
     bits = (data[place + 42] & 0x7F) + 1
     width, height = x1 - x0, y1 - y0
-    check_size(height, width)
     if not tile_width or not tile_height or -(-x1 // tile_width) * -(-y1 // tile_height) > _MAX_TILES:
         raise Unreadable(_DAMAGED, f"JPEG 2000 with tiles of {tile_height} x {tile_width} pixels")
     return Codestream(height=height, width=width, components=components, bits=bits)
