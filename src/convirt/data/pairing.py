@@ -11,7 +11,7 @@ from convirt.data.inside import read_inside
 from convirt.data.options import Options
 from convirt.data.pixels import Unreadable
 from convirt.data.records import ImageRecord
-from convirt.data.reports import MIN_TOKENS, Lexicon, Report, load_lexicon, parse_report
+from convirt.data.reports import MIN_TOKENS, Lexicon, Report, fields_report, load_lexicon, parse_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,16 @@ def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tup
 
 
 def make_content(
-    plan: PairPlan, text: str, load: Callable[[Row], tuple[ImageRecord, tuple[str, ...]]], options: Options
+    plan: PairPlan,
+    text: str | tuple[str, str],
+    load: Callable[[Row], tuple[ImageRecord, tuple[str, ...]]],
+    options: Options,
 ) -> PairContent:
     """Parse the text of a planned pair and, if it is long enough, read its images: what every source's `read` ends in.
 
     Args:
         plan: The pair.
-        text: Its whole report.
+        text: Its whole report, or Findings and Impression where a source has the two as fields.
         load: Gives the record of a row's image and what had to be repaired; raises `Unreadable`.
         options: How.
     """
@@ -93,7 +96,11 @@ def make_content(
         masked.update(dict.fromkeys(f"identifier masked: {kind}" for kind in sorted(found)))
         return body
 
-    report = parse_report(text, _lexicon(options.lexicon or options.language), edit=mask if options.redact else None)
+    lexicon, edit = _lexicon(options.lexicon or options.language), mask if options.redact else None
+    if isinstance(text, str):
+        report = parse_report(text, lexicon, edit=edit)
+    else:
+        report = fields_report(*text, lexicon, edit=edit)
     if report.tokens < MIN_TOKENS or not report.sentences:
         return PairContent(report=report)
     images: list[ImageRecord | None] = []
