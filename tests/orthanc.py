@@ -1,4 +1,4 @@
-"""A real PACS for tests: Orthanc with its DICOMweb plugin, on a free port of this machine, and DICOM files to fill it."""
+"""A real PACS for tests: Orthanc with its DICOMweb plugin, on a free local port, and DICOM files to fill it."""
 
 import json
 import os

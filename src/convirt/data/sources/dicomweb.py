@@ -19,9 +19,8 @@ from pydicom.datadict import tag_for_keyword
 from rich.progress import track
 
 from convirt.data.audit import Audit
-from convirt.data.corpora import check_free
 from convirt.data.pairing import PairPlan, Row, read_content
-from convirt.data.preparing import prepare_corpus
+from convirt.data.preparing import check_out, prepare_corpus
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.dicomweb_server import DicomWebServer, Study, credentials
 from convirt.data.sources.files import disk_errors, only_one
@@ -85,7 +84,7 @@ def prepare_dicomweb(
     out = Path(out)
     if not 1 <= connections <= 64:
         raise InputError(f"connections must be between 1 and 64, got {connections}")
-    check_free(out)
+    check_out(out)
     filters, modality = parse_query(query)
     table = ReportTable.read(reports, key, key_column, text_column, encoding) if reports else None
     server = DicomWebServer(check_url(url), auth=credentials(os.environ), patience=Patience(seconds=patience))

@@ -18,8 +18,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from convirt.data.audit import Audit
-from convirt.data.corpora import check_free
-from convirt.data.pairing import PairPlan, Row, read_content
+from convirt.data.options import Options
+from convirt.data.pairing import PairContent, PairPlan, Row, make_content, read_image
+from convirt.data.preparing import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.download import download as fetch
@@ -30,7 +31,7 @@ from convirt.errors import InputError
 
 BASE = "https://openi.nlm.nih.gov/imgs/collections"
 IMAGES, REPORTS = "NLMCXR_png.tgz", "NLMCXR_reports.tgz"
-_SOURCE = "the published collection"
+_SOURCE = "the whole collection"
 FIGURES = (
     Figure(what="reports", count="reports", published=3955, source=_SOURCE),
     Figure(what="reports without findings and impression", count="without text", published=28, source=_SOURCE),
@@ -41,7 +42,7 @@ FIGURES = (
 )
 """Counts of the published collection, taken from all of its reports."""
 NO_TEXT, NO_IMAGE = "report without findings and impression", "report without image"
-_MAX_XML = 4 * 2**20
+_MAX_XML = 2**20  # the largest of the collection has 9 kB
 _GZIP = b"\x1f\x8b"
 
 
@@ -57,6 +58,14 @@ class OpenIReport:
     """Ids of its images; the file of `CXR1_1_IM-0001-3001` is `CXR1_1_IM-0001-3001.png`."""
     attributes: Mapping[str, str]
     """Indication and the MeSH terms, those given by people (`mesh_major`) and by a program (`mesh_automatic`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenIPlan(PairPlan):
+    """A pair to be, its text in two fields in place of `text`: no heading is looked for in them."""
+
+    findings: str
+    impression: str
 
 
 def prepare_open_i(
@@ -93,17 +102,23 @@ def prepare_open_i(
         InputError: Nothing to read in `root`, a failed download, or too many unusable rows; nothing is written then.
     """
     root, out = Path(root), Path(out)
-    check_free(out)
+    check_out(out)
     notes = _download(root, url, Patience(seconds=patience)) if download else []
     files = _find_files(root)
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     plans, audit, listed = plan_open_i(root, files, shares)
     audit.notes = notes + audit.notes
     settings = {"source": "open-i", "split": shares}
-    read = partial(read_content, root, options=options)
+    read = partial(read_pair, root, options)
     return prepare_studies(
         plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
     )
+
+
+def read_pair(root: Path, options: Options, plan: PairPlan) -> PairContent:
+    """Read a planned pair, whose images are below `root`."""
+    assert isinstance(plan, OpenIPlan)
+    return make_content(plan, (plan.findings, plan.impression), partial(read_image, root, options), options)
 
 
 def _download(root: Path, url: str, patience: Patience) -> list[str]:
@@ -266,12 +281,14 @@ def _rows(report: OpenIReport, images: Mapping[str, str], audit: Audit) -> list[
     return rows
 
 
-def _plan(report: OpenIReport, rows: list[Row], split: str) -> PairPlan:
-    return PairPlan(
+def _plan(report: OpenIReport, rows: list[Row], split: str) -> OpenIPlan:
+    return OpenIPlan(
         pair_id=report.name,
         patient=report.name,
         split=split,
         rows=tuple(rows),
-        text="\n\n".join(filter(None, (report.findings, report.impression))),
+        text="",
+        findings=report.findings,
+        impression=report.impression,
         attributes=dict(report.attributes),
     )

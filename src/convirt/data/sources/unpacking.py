@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -58,7 +59,7 @@ def unpack(archive: Path, folder: Path, suffix: str, limits: Limits | None = Non
             return folder  # the user unpacked it
         if (folder / MARK).read_text(encoding="utf-8") == mark:
             return folder
-    with disk_errors(folder):
+    with disk_errors(folder), _damage(archive):
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             for name, source, size in _members(archive, limits or Limits()):
@@ -113,23 +114,27 @@ class _Inflated(io.RawIOBase):
 
 def _members(archive: Path, limits: Limits) -> Iterator[tuple[PurePosixPath, IO[bytes], int]]:
     """Yield name, content and size of each plain file, in the archive's order."""
+    with _Inflated(archive, limits) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        for count, member in enumerate(tar, start=1):
+            if count > limits.members:
+                raise InputError(f"{archive.name} holds more than {limits.members} files; is it the right archive?")
+            if member.isdir():
+                continue
+            name = _safe_name(member, archive)
+            if member.size > limits.file_bytes:
+                raise InputError(f"{archive.name}: {member.name!r} has {member.size} bytes; it is not to be trusted")
+            content = tar.extractfile(member)
+            assert content is not None
+            yield name, content, member.size
+        while stream.read(_BLOCK):  # to the end, where the checksum of all of it stands
+            pass
+
+
+@contextmanager
+def _damage(archive: Path) -> Iterator[None]:
+    """Make one clear line of whatever gzip and tarfile raise on a damaged archive."""
     try:
-        with _Inflated(archive, limits) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            for count, member in enumerate(tar, start=1):
-                if count > limits.members:
-                    raise InputError(f"{archive.name} holds more than {limits.members} files; is it the right archive?")
-                if member.isdir():
-                    continue
-                name = _safe_name(member, archive)
-                if member.size > limits.file_bytes:
-                    raise InputError(
-                        f"{archive.name}: {member.name!r} has {member.size} bytes; it is not to be trusted"
-                    )
-                content = tar.extractfile(member)
-                assert content is not None
-                yield name, content, member.size
-            while stream.read(_BLOCK):  # to the end, where the checksum of all of it stands
-                pass
+        yield
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{archive} is no complete .tgz archive ({said}); remove it and fetch it again") from error
