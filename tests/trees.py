@@ -13,20 +13,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-MIMIC_METADATA = (
+
+def columns(names: str) -> list[str]:
+    """Names of columns as a header has them."""
+    return names.split(",")
+
+
+MIMIC_METADATA = columns(
     "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,"
     "ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning"
-).split(",")
-CHEXPERT_LABELS = (
+)
+CHEXPERT_LABELS = columns(
     "Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,"
     "No Finding,Pleural Effusion,Pleural Other,Pneumonia,Pneumothorax,Support Devices"
-).split(",")
-CHEXPERT_PLUS = (
+)
+CHEXPERT_PLUS = columns(
     "path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,patient_report_date_order,report,"
     "section_narrative,section_clinical_history,section_history,section_comparison,section_technique,"
     "section_procedure_comments,section_findings,section_impression,section_end_of_impression,section_summary,"
     "section_accession_number,age,sex,race,ethnicity,interpreter_needed,insurance_type,recent_bmi,deceased,split"
-).split(",")
+)
 
 Write = Callable[[Path, int], None]
 """Writes the image of a number to a path."""
@@ -87,8 +93,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def mimic_report(study: int) -> str:
     """A report in the manner of MIMIC-CXR."""
     return (
-        "                                 FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n \n INDICATION:  ___F with cough"
-        f"\n \n FINDINGS: \n \n The lungs are clear in study {study}.  No pleural effusion is\n seen.\n \n"
+        "                                 FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n \n"
+        " INDICATION:  ___F with cough\n \n FINDINGS: \n \n"
+        f" The lungs are clear in study {study}.  No pleural effusion is\n seen.\n \n"
         " IMPRESSION: \n \n No acute cardiopulmonary process.\n"
     )
 
@@ -100,8 +107,10 @@ def mimic_ids(studies: int) -> list[tuple[int, int, list[str], str]]:
         patient = 10_000_032 + 10_000 * (number // 2 % 3) * (number < 600) + number // 2
         study = 50_000_000 + 7 * number
         digest = hashlib.sha256(f"mimic {study}".encode()).hexdigest()
-        names = ["-".join(digest[start + k : start + k + 40][i : i + 8] for i in range(0, 40, 8)) for start, k in
-                 ((0, 0), (8, 1), (16, 2))]
+        names = [
+            "-".join(digest[start + k : start + k + 40][i : i + 8] for i in range(0, 40, 8))
+            for start, k in ((0, 0), (8, 1), (16, 2))
+        ]
         count = (1, 2, 2, 1, 3)[number % 5]
         split = "test" if number // 2 % 10 == 9 else "validate" if number // 2 % 10 == 8 else "train"
         found.append((patient, study, names[:count], split))
@@ -142,8 +151,23 @@ def make_mimic_cxr(
     write_csv(
         root / f"mimic-cxr-2.0.0-metadata.csv{gz}",
         MIMIC_METADATA,
-        ((dicom, patient, study, "CHEST (PA AND LAT)", view, 3056, 2544, 21800506, 213014.53, "CHEST (PA AND LAT)",
-          "postero-anterior" if view == "PA" else "", "Erect") for dicom, patient, study, _, view in images),
+        (
+            (
+                dicom,
+                patient,
+                study,
+                "CHEST (PA AND LAT)",
+                view,
+                3056,
+                2544,
+                21800506,
+                213014.53,
+                "CHEST (PA AND LAT)",
+                "postero-anterior" if view == "PA" else "",
+                "Erect",
+            )
+            for dicom, patient, study, _, view in images
+        ),
     )
     write_csv(
         root / f"mimic-cxr-2.0.0-split.csv{gz}",
@@ -180,7 +204,7 @@ def chexpert_plus_row(patient: int, study: int, view: int, split: str = "train",
     frontal = view == 1
     path = f"{split}/patient{patient:05d}/study{study}/view{view}_{'frontal' if frontal else 'lateral'}"
     findings = f"The lungs of patient {patient} are clear, study {study}.\nNo effusion."
-    impression = "1.  NO ACUTE DISEASE, \"STABLE\"."
+    impression = '1.  NO ACUTE DISEASE, "STABLE".'
     values: dict[str, object] = {
         "path_to_image": f"{path}.jpg",
         "path_to_dcm": f"{path}.dcm",
@@ -188,8 +212,8 @@ def chexpert_plus_row(patient: int, study: int, view: int, split: str = "train",
         "ap_pa": ("AP", "PA")[study % 2] if frontal else "",
         "deid_patient_id": f"patient{patient:05d}",
         "patient_report_date_order": study,
-        "report": f"NARRATIVE:\nRADIOGRAPHIC EXAMINATION OF THE CHEST\n\nFINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}",
-        "section_narrative": "RADIOGRAPHIC EXAMINATION OF THE CHEST",
+        "report": f"NARRATIVE:\nCHEST RADIOGRAPH\n\nFINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}",
+        "section_narrative": "CHEST RADIOGRAPH",
         "section_findings": findings,
         "section_impression": impression,
         "age": f"{20 + patient % 60}.0",

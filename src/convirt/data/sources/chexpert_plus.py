@@ -57,6 +57,11 @@ class TableReports:
     columns: tuple[int, ...]
     """Where Findings, Impression and the whole report stand among the columns."""
 
+    @classmethod
+    def of(cls, table: StreamedTable) -> "TableReports":
+        """Return the reports of a table of CheXpert Plus."""
+        return cls(path=table.path, columns=tuple(table.header.index(name) for name in _TEXTS))
+
     def read(self, place: Place) -> str:
         """Return Findings and Impression where the table has them, else the whole report.
 
@@ -109,7 +114,6 @@ def prepare_chexpert_plus(
         raise InputError(f"{root} is no folder; --root names the folder of CheXpert Plus")
     check_free(out)
     source = report_table(root, table, where, keep_columns)
-    texts = TableReports(path=source.path, columns=tuple(source.header.index(name) for name in _TEXTS))
     audit = Audit(table=source.name, total=0)
     plans, listed = plan_chexpert_plus(root, source, audit, keep=keep_columns)
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
@@ -122,7 +126,7 @@ def prepare_chexpert_plus(
         "keep_columns": list(keep_columns),
         "split": shares if split == "patient" else "official",
     }
-    read = partial(read_study, root, texts, options)
+    read = partial(read_study, root, TableReports.of(source), options)
     return prepare_studies(
         plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
     )

@@ -42,12 +42,23 @@ class Comparison:
     def agrees(self) -> bool:
         return abs(self.ours - self.figure.published) <= self.figure.about * self.figure.published
 
-    def __str__(self) -> str:
-        published = f"{'about ' if self.figure.about else ''}{_form(self.figure.published)}"
-        said = f"{_form(self.ours)} {self.figure.what}; {self.figure.source} has {published}"
+    @property
+    def published(self) -> str:
+        """The published count as it is written."""
+        return f"{'about ' if self.figure.about else ''}{_form(self.figure.published)}"
+
+    @property
+    def verdict(self) -> str:
+        """By how much ours differs: in units while these are few, else as a share."""
+        difference = self.ours - self.figure.published
         if self.agrees:
-            return f"{said}: they agree"
-        return f"{said}: {self.ours / self.figure.published - 1:+.1%}"
+            return "agrees"
+        if abs(difference) < 1000 and not self.figure.about:
+            return f"{difference:+,.0f}"
+        return f"{difference / self.figure.published:+.1%}"
+
+    def __str__(self) -> str:
+        return f"{_form(self.ours)} {self.figure.what} ({self.published} in {self.figure.source}: {self.verdict})"
 
 
 def prepare_studies(
@@ -88,11 +99,11 @@ def compare(figures: Sequence[Figure], counts: Mapping[str, float]) -> list[Comp
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return what differs, a line each, and in one line what agrees."""
-    lines = [str(comparison) for comparison in comparisons if not comparison.agrees]
-    if agreeing := [comparison.figure.what for comparison in comparisons if comparison.agrees]:
-        lines.append(f"as published: {', '.join(agreeing)}")
-    return lines
+    """Return what differs from the published counts, and what agrees, a line each."""
+    differing = [str(comparison) for comparison in comparisons if not comparison.agrees]
+    agreeing = [str(comparison) for comparison in comparisons if comparison.agrees]
+    titled = (("counts unlike the published", differing), ("counts as published", agreeing))
+    return [f"{title}: {'; '.join(lines)}" for title, lines in titled if lines]
 
 
 def to_table(comparisons: Sequence[Comparison]) -> Table:
@@ -102,11 +113,9 @@ def to_table(comparisons: Sequence[Comparison]) -> Table:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for comparison in comparisons:
         figure = comparison.figure
-        published = f"{'about ' if figure.about else ''}{_form(figure.published)}"
-        verdict = "agrees" if comparison.agrees else f"{comparison.ours / figure.published - 1:+.1%}"
-        table.add_row(figure.what, _form(comparison.ours), published, figure.source, verdict)
+        table.add_row(figure.what, _form(comparison.ours), comparison.published, figure.source, comparison.verdict)
     return table
 
 
 def _form(count: float) -> str:
-    return f"{count:,.0f}" if count == int(count) or count >= 100 else f"{count:.2f}"
+    return f"{count:,.0f}" if count == int(count) or count >= 100 else f"{count:.2f}".rstrip("0")
