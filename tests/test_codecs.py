@@ -1,4 +1,4 @@
-"""Compressed transfer syntaxes: the stored values that come out are those that went in, or as near as the codec says."""
+"""Compressed transfer syntaxes: the values that come out are those that went in, or as near as the codec says."""
 
 import io
 import struct
@@ -9,7 +9,6 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import compressed, dicom, jpeg_2000, jpeg_lossless, rle, texture
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
@@ -17,6 +16,7 @@ from convirt.data.codecs import stored_values
 from convirt.data.codestreams import read_jpeg2000_header, read_jpeg_header
 from convirt.data.dicom import REPAIR_EQUAL_CHANNELS, read_dicom
 from convirt.data.pixels import Choice, Unreadable
+from dicom_files import compressed, dicom, jpeg_2000, jpeg_lossless, rle, texture
 
 
 def stored(data: bytes, frame: int = 1) -> np.ndarray:
@@ -71,13 +71,14 @@ def test_lossy_jpeg(bits: int) -> None:
     encoded = imagecodecs.jpeg8_encode(values, 95, bitspersample=bits)
     syntax = uid.JPEGBaseline8Bit if bits == 8 else uid.JPEGExtended12Bit
     off = np.abs(stored(compressed(encoded, values, syntax, bits=bits)).astype(int) - values)
-    assert off.mean() < 0.005 * (1 << bits)
+    assert off.mean() < 0.01 * (1 << bits)
 
 
 def test_lossy_jpeg_2000() -> None:
     values = texture(12)
-    data = compressed(jpeg_2000(values, level=60, reversible=False), values, uid.JPEG2000, bits=12)
-    assert np.abs(stored(data).astype(int) - values).mean() < 0.005 * 4096
+    encoded = jpeg_2000(values, level=60, reversible=False, bitspersample=12)
+    off = np.abs(stored(compressed(encoded, values, uid.JPEG2000, bits=12)).astype(int) - values)
+    assert 0 < off.mean() < 0.02 * 4096
 
 
 @pytest.mark.parametrize("dtype", ["|u1", "<u2", "<i2", "<u4"])
@@ -156,24 +157,12 @@ def test_files_of_other_writers_agree(name: str) -> None:
     assert {**other.recipe, "transfer_syntax": ""} == {**plain.recipe, "transfer_syntax": ""}
 
 
-@pytest.mark.parametrize(
-    ("name", "place", "values"),
-    [
-        # Values that pydicom's own tests hold these files to, as other decoders gave them.
-        (
-            "JPGExtended.dcm",
-            (slice(420, 435), 60),
-            [*[194, 201, 219, 234, 240, 233, 224, 219], *[219, 219, 221, 226, 229, 228, 226]],
-        ),
-        ("JPEGLSNearLossless_08.dcm", (slice(0, 45, 5), 0), [255, 255, 255, 0, 0, 0, 0, 64, 192]),
-        ("693_J2KI.dcm", (slice(0, 1), slice(0, 3)), None),
-    ],
-)
-def test_lossy_files_of_other_writers(name: str, place: Any, values: list[int] | None) -> None:
-    decoded = stored(shipped(name))
-    assert decoded.shape == (lambda d: (d.Rows, d.Columns))(pydicom.dcmread(io.BytesIO(shipped(name))))
-    if values is not None:
-        print(decoded[place].tolist())
+def test_lossy_files_of_other_writers_agree() -> None:
+    """One bone scan as JPEG extended of 12 bits, twice, and as JPEG 2000."""
+    extended, lossy, wavelet = (stored(shipped(name)) for name in ("JPGExtended.dcm", "JPEG-lossy.dcm", "JPEG2000.dcm"))
+    np.testing.assert_array_equal(extended, lossy)
+    assert np.corrcoef(extended.ravel(), wavelet.ravel())[0, 1] > 0.95
+    assert np.abs(extended.astype(int) - wavelet).mean() < 5
 
 
 # Codestreams that contradict their file
@@ -195,7 +184,7 @@ def test_a_codestream_larger_than_its_file_says_is_not_decoded(monkeypatch: pyte
         monkeypatch.setattr(imagecodecs, name, never)
     for encoded, syntax, marker, offset, form in cases:
         forged = bytearray(encoded)
-        struct.pack_into(form, forged, forged.find(marker) + offset, 60000, 60000)
+        struct.pack_into(form, forged, forged.find(marker) + offset, 4000, 4000)
         with pytest.raises(Unreadable, match="under a header of 32 x 32"):
             stored(compressed(bytes(forged), values, syntax, bits=8))
 

@@ -61,11 +61,12 @@ def read_jpeg_header(data: bytes) -> Codestream:
         place += 2 + max(length, 2)
     if header is None:
         raise Unreadable(_DAMAGED, "JPEG without a frame header")
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xda" not in data:
-        raise Unreadable(_DAMAGED, "JPEG without its end marker")
-    scans = data.count(b"\xff\xda")
+    scans = data.count(b"\xff\xda", place)
     if scans > _MAX_SCANS:
         raise Unreadable("image too large", f"JPEG of {scans} scans")
+    last = place if scans == 1 else data.rfind(b"\xff\xda")
+    if not scans or data.rfind(b"\xff\xd9") < last:
+        raise Unreadable(_DAMAGED, "JPEG without its end marker")
     return header
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from convirt.data.audit import Audit
 from convirt.data.corpora import Corpus
 from convirt.data.images import Bits, prepare_bytes
+from convirt.data.inside import read_inside
 from convirt.data.pairing import PairContent, PairPlan, Row
 from convirt.data.pixels import Unreadable
 from convirt.data.preparing import Options, check_out, prepare_corpus
@@ -156,17 +157,7 @@ class Remaking:
 
     def _attempt(self, record: ImageRecord) -> tuple[ImageRecord | None, Unreadable | None, tuple[str, ...]]:
         try:
-            image, repairs = _remake(record, self._read(record.source), self.image_size, self.bits)
+            image, repairs = _remake(record, read_inside(self.images, record.source), self.image_size, self.bits)
         except Unreadable as problem:
             return None, problem, ()
         return image, None, repairs
-
-    def _read(self, source: str) -> bytes:
-        """Read a source file; one outside the folder is none."""
-        try:
-            path = (self.images / source).resolve()
-            if not path.is_relative_to(self.images.resolve()):
-                raise Unreadable("path that leads out of the image folder")
-            return path.read_bytes()
-        except (OSError, ValueError, RuntimeError) as error:  # missing, a null byte, a loop of links
-            raise Unreadable("file that cannot be opened", type(error).__name__) from error
