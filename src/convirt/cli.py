@@ -81,6 +81,11 @@ VERBS: dict[str, Verb] = {
         "draw a retrieval set of exclusive positives from any labelled table",
         "convirt.data.benchmarks.retrieval_set:make_retrieval_set",
     ),
+    "inspect": Verb(
+        "audit a corpus, and find what it shares with another",
+        "convirt.inspection.inspect:inspect",
+        ("corpus",),
+    ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)

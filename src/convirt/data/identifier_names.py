@@ -65,10 +65,13 @@ _TITLE = rf"(?:{_SMALL_TITLE}|{_LARGE_TITLE})"
 # `Drs. Hale and Moore`
 _COUPLE = rf"(?:(?:,|[ \t]+(?:and|&|y))[ \t]+{_MIXED}(?=[ \t.,;)]))?"
 # Studies of the modality MR, written like a title.
-_NO_TITLED = r"(?!(?i:angiogra|spectro|enterogra|arthrogra|cholangio|lumbar|cervical|knee|wrist|hip|elbow|prostate|liver|pelvic)\w*)"
+_NO_TITLED = (
+    r"(?!(?i:angiogra|spectro|enterogra|arthrogra|cholangio|lumbar|cervical|thoracic|knee|wrist|hip|elbow|prostate|"
+    r"liver|pelvic))"
+)
 _SIGNED = (
-    r"(?:(?:electronically|digitally)[ \t]+)?(?:e-?)?(?:signed|dictated|transcribed|typed|authenticated|attested|finalized|"
-    r"interpreted|reported|reviewed|approved|verified|performed|prepared|supervised|read|ordered|requested|edited|"
+    r"(?:(?:electronically|digitally)[ \t]+)?(?:e-?)?(?:signed|dictated|transcribed|typed|authenticated|attested|"
+    r"finalized|interpreted|reported|reviewed|approved|verified|performed|prepared|supervised|read|ordered|requested|edited|"
     r"completed|entered|authored|cosigned|co-signed)(?:[ \t]+(?:and|&)[ \t]+\w+)?[ \t]+(?:electronically[ \t]+)?by|"
     r"(?:firmado|informado|dictado|revisado|validado|realizado|solicitado|transcrito|supervisado)"
     r"(?:[ \t]+electr[oó]nicamente)?[ \t]+por|fdo\.?|"
@@ -84,8 +87,9 @@ _LABELS = (
 )
 _TOLD = (
     r"discussed[ \t]+(?:in[ \t]+person[ \t]+|by[ \t]+(?:tele)?phone[ \t]+)?with|communicated[ \t]+(?:to|with)|"
-    r"(?:relayed|conveyed|telephoned|phoned|reported|called|faxed|sent|given|made|paged|addressed)[ \t]+to|notified|informed|paged|contacted|spoke[ \t]+(?:to|with)|"
-    r"conversation[ \t]+with|acknowledged[ \t]+by|received[ \t]+by|comentado[ \t]+con|comunicado[ \t]+a|avisad[oa][ \t]+a|"
+    r"(?:relayed|conveyed|telephoned|phoned|reported|called|faxed|sent|given|made|paged|addressed)[ \t]+to|"
+    r"notified|informed|paged|contacted|spoke[ \t]+(?:to|with)|conversation[ \t]+with|"
+    r"acknowledged[ \t]+by|received[ \t]+by|comentado[ \t]+con|comunicado[ \t]+a|avisad[oa][ \t]+a|"
     r"(?:se[ \t]+)?(?:informa|avisa|comenta|comunica)(?:[ \t]+(?:a|con))"
 )
 _DEGREE = (
@@ -115,6 +119,9 @@ NAMES = (
     _rule(rf"\b(?i:{_SIGNED})[ \t:]*(?:\n[ \t]*)?(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _SIGNED_NEED),
     _rule(rf"(?<!\w)(?<!\w[ \t])(?i:{_LABELS})[ \t]*:[ \t]*(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _LABELS_NEED),
     _rule(rf"\b(?i:{_TOLD})[ \t]+(?P<id>{_FULL})", _TOLD_NEED),
-    _rule(rf"\b(?i:the[ \t]+patient,?|patient|paciente|named)[ \t]+(?P<id>{_name(_MIXED, 2, 4)})", "patient|paciente|named"),
+    _rule(
+        rf"\b(?i:the[ \t]+patient,?|patient|paciente|named)[ \t]+(?P<id>{_name(_MIXED, 2, 4)})",
+        "patient|paciente|named",
+    ),
     _rule(rf"(?<![\w.])dr\.?[ \t]+(?P<id>{_SMALL}(?:[ \t]+{_SMALL})?)", "dr"),
 )

@@ -91,14 +91,16 @@ _CLOCK = r"(?!\s*,?\s*(?:o'?clock|position|axis|radi|\d+(?:\.\d+)?\s*(?:cm|mm)|d
 def _is_time(match: re.Match[str]) -> bool:
     """Whether it is not a direction on the face of a clock."""
     around = match.string[max(0, match.start() - 80) : match.end() + 80]
-    return not re.fullmatch(r"(?:0?[1-9]|1[0-2]):[03]0", match["id"]) or not re.search(r"(?i)breast|nipple|mama", around)
+    return not re.fullmatch(r"(?:0?[1-9]|1[0-2]):[03]0", match["id"]) or not re.search(
+        r"(?i)breast|nipple|mama", around
+    )
 
 
 TIMES = (
     _rule(
         "TIME",
-        r"(?<![\d:.])(?<!\bimage )(?<!\bseries )(?<!\bratio )(?<!\btiter )(?P<id>(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?"
-        rf"(?:\s*(?i:[ap]\.?\s?m\b\.?|hours\b|hrs?\b|horas\b|h\b|[ECMP][SD]T\b))?)(?![\d:]){_CLOCK}",
+        r"(?<![\d:.])(?<!\bimage )(?<!\bseries )(?<!\bratio )(?<!\btiter )"
+        rf"(?P<id>(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?(?:\s*(?i:[ap]\.?\s?m\b\.?|hours\b|hrs?\b|horas\b|h\b|[ECMP][SD]T\b))?)(?![\d:]){_CLOCK}",
         _is_time,
     ),
     _rule("TIME", r"(?<![\d:.])(?P<id>(?:0?[1-9]|1[0-2])(?:[.:]?[0-5]\d)?\s*(?i:[ap]\.m\.|[ap]m\b))"),
@@ -166,7 +168,9 @@ NUMBERS = (
         r"(?:\s*(?i:x|ext\.?|extension)\s*\d{1,6})?)(?![\w-]|\.\d)",
     ),
     _rule("PHONE", r"(?<![\w.+-])(?P<id>(?:\+|00)\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d(?:[ .-]?\d){6,11})(?![\w-])"),
-    _rule("PHONE", r"(?<![\w.+-])(?P<id>[6-9]\d\d(?P<s>[ .-])\d{3}(?P=s)\d{3}|[6-9]\d\d \d\d \d\d \d\d)(?![\w-]|[.,]\d)"),
+    _rule(
+        "PHONE", r"(?<![\w.+-])(?P<id>[6-9]\d\d(?P<s>[ .-])\d{3}(?P=s)\d{3}|[6-9]\d\d \d\d \d\d \d\d)(?![\w-]|[.,]\d)"
+    ),
     _rule(
         "PHONE",
         r"\b(?i:phone|telephone|tel|tel[eé]fono|tfno|tlf|m[oó]vil|pager|beeper|fax|cell|mobile|ext|extension|extensi[oó]n|"
@@ -193,7 +197,10 @@ NUMBERS = (
         r"(?<![\w.,/-])(?P<id>(?:9\d|1[01]\d)(?:[\s-]*(?i:years?|yrs?|y)[\s-]*(?i:old|of\s+age|/?o)\b\.?|\s*(?i:yo|y\.o\.)\b|"
         r"[\s-]+(?i:yrs?\b\.?)(?!\s+ago)|\s+años\b))",
     ),
-    _rule("AGE", r"\b(?i:aged?|age:|edad:?|edad\s+de)\s*(?P<id>(?:9\d|1[01]\d))\b(?!\s*(?:%|days|d[ií]as|months|meses|weeks))"),
+    _rule(
+        "AGE",
+        r"\b(?i:aged?|age:|edad:?|edad\s+de)\s*(?P<id>(?:9\d|1[01]\d))\b(?!\s*(?:%|days|d[ií]as|months|meses|weeks))",
+    ),
     _rule("AGE", r"(?<![\w.,/-])(?P<id>(?:9\d|1[01]\d)\s?[MF])\b(?=\s*(?:with|w/|s/p|,|\.|presents|who))"),
 )
 
@@ -204,9 +211,9 @@ _STATES = (
 )
 _SPANISH_CITIES = (
     "Madrid|Barcelona|Valencia|Sevilla|Zaragoza|Málaga|Murcia|Palma|Bilbao|Alicante|Córdoba|Valladolid|Vigo|Gijón|Granada|"
-    "A Coruña|Vitoria|Oviedo|Pamplona|Almería|San Sebastián|Santander|Burgos|Albacete|Castellón|Logroño|Badajoz|Salamanca|"
-    "Huelva|Lleida|Tarragona|León|Cádiz|Jaén|Ourense|Girona|Lugo|Cáceres|Toledo|Pontevedra|Palencia|Ciudad Real|Zamora|"
-    "Ávila|Cuenca|Huesca|Segovia|Soria|Teruel|Guadalajara|Ceuta|Melilla|Las Palmas|Santa Cruz"
+    "A Coruña|Vitoria|Oviedo|Pamplona|Almería|San Sebastián|Santander|Burgos|Albacete|Castellón|Logroño|Badajoz|"
+    "Salamanca|Huelva|Lleida|Tarragona|León|Cádiz|Jaén|Ourense|Girona|Lugo|Cáceres|Toledo|Pontevedra|Palencia|"
+    "Ciudad Real|Zamora|Ávila|Cuenca|Huesca|Segovia|Soria|Teruel|Guadalajara|Ceuta|Melilla|Las Palmas|Santa Cruz"
 )
 _SUFFIX = (
     r"(?:Street|St\.?|Avenue|Ave\.?|Road|Rd\.?|Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Court|Circle|Parkway|Pkwy\.?|Highway|"
@@ -226,7 +233,9 @@ PLACES = (
     ),
     _rule("ADDRESS", r"\b(?P<id>(?i:p\.?\s?o\.?\s+box)\s+\d+)\b"),
     _rule("ZIP", rf"[A-Z][\w'’.-]+,?\s+(?P<id>(?:{_STATES})\.?\s+\d{{5}}(?:-\d{{4}})?)(?![\w-])"),
-    _rule("ZIP", r"\b(?i:zip(?:\s+code)?|postal\s+code|c[oó]digo\s+postal|c\.p\.|cp)[\s:]{0,3}(?P<id>\d{5}(?:-\d{4})?)\b"),
+    _rule(
+        "ZIP", r"\b(?i:zip(?:\s+code)?|postal\s+code|c[oó]digo\s+postal|c\.p\.|cp)[\s:]{0,3}(?P<id>\d{5}(?:-\d{4})?)\b"
+    ),
     _rule("ZIP", rf"(?<![\w.,/-])(?P<id>(?:0[1-9]|[1-4]\d|5[0-2])\d{{3}})[,\s]+(?i:{_SPANISH_CITIES})\b"),
     _rule("ZIP", r"\b(?i:postcode|postal\s+code)[\s:]{0,3}(?P<id>[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2})\b"),
 )
