@@ -138,7 +138,7 @@ def _count(frame: pd.DataFrame, source: Source) -> dict[str, Any]:
     values_NC, classes = targets(frame, source.labels, source.kind)
     counts: dict[str, Any] = {"images": len(frame), "patients": int(frame["patient"].nunique())}
     if source.unit:
-        counts[f"{source.unit}s scored"] = int(frame["unit"].nunique())
+        counts["units scored"] = int(frame["unit"].nunique())
     counts["positive"] = {name: int(n) for name, n in zip(classes, (values_NC == 1).sum(axis=0), strict=True)}
     if missing := int(np.isnan(values_NC).sum()):
         counts["labels missing"] = missing

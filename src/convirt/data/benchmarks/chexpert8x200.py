@@ -128,7 +128,8 @@ def check_against(lists: Lists, train: pd.DataFrame) -> None:
 
 
 def _only_label(candidates: pd.DataFrame) -> list[str]:
-    return (candidates[list(LABELS)] == "1").idxmax(axis=1).tolist()
+    positive = candidates[list(LABELS)].to_numpy() == "1"
+    return [LABELS[place] for place in positive.argmax(axis=1)]
 
 
 def _patient(image: str) -> str:

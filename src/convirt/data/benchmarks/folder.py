@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from convirt.data.corpora import check_free
 from convirt.errors import InputError
 
 FORMAT = 1
+
+T = TypeVar("T")
 
 Kind = Literal["binary", "multi-label", "single-label", "retrieval"]
 
@@ -42,6 +44,11 @@ class Protocol:
     """Lengths of retrieved lists."""
     own_patient: bool = False
     """Whether a query may retrieve images of its own patient."""
+
+
+def first_given(*values: T | None) -> T:
+    """The first that is not None: what the user asked, else what the benchmark says, else a default."""
+    return next(value for value in values if value is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +86,12 @@ class Benchmark:
         path = self.folder / "queries.csv"
         return path if path.is_file() else None
 
-    def named(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What every row of results says about the benchmark."""
         return {
             "benchmark": self.name,
             "split": self.split,
+            "unit": self.unit or "image",
             "lists_sha256": dict(self.lists),
             "notes": list(self.notes),
         }
@@ -110,8 +118,8 @@ def write_benchmark(
     """
     check_free(out)
     table = frame.to_csv(index=False, lineterminator="\n").encode()
-    parts: dict[str, list[str]] = {part: rows["image"].tolist() for part, rows in frame.groupby("split", sort=False)}
-    lists = {part: list_bytes(images) for part, images in parts.items()}
+    images_N, parts_N = frame["image"].to_numpy(dtype=str), frame["split"].to_numpy(dtype=str)
+    lists = {str(part): list_bytes(images_N[parts_N == part].tolist()) for part in np.unique(parts_N)}
     files: dict[str, bytes | str] = {"table.csv": table, **(extra or {})}
     files |= {f"lists/{part}.txt": content for part, content in lists.items()}
     about = dict(about)
