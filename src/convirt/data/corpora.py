@@ -20,24 +20,33 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from torch import Tensor
 
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import (
-    FEATURES,
     FORMAT,
+    SCHEMA,
     SPLITS,
     Fingerprint,
     ShardWriter,
-    decode,
+    check_free,
+    pixels,
     shard_name,
+    sync,
     write_about,
     write_json,
 )
 from convirt.errors import InputError
 
-__all__ = ["FEATURES", "FORMAT", "SPLITS", "Corpus", "CorpusWriter", "check_free", "decode"]
+__all__ = ["FORMAT", "SPLITS", "Corpus", "CorpusWriter", "check_free", "decode"]
 
 _BYTES_PER_SHARD = 256 * 2**20
+
+
+def decode(image: ImageRecord) -> Tensor:
+    """Return the pixels of a prepared image: [1, H, W], uint8, or uint16 if it was encoded with 16 bits."""
+    return torch.from_numpy(pixels(image)).unsqueeze(0)
 
 
 class Corpus:
@@ -104,8 +113,8 @@ class Corpus:
         )
 
     def table(self, indices: np.ndarray) -> pa.Table:
-        """Read pairs as an Arrow table whose columns are those of `FEATURES`, in the order of `indices`."""
-        return self._rows.with_format("arrow")[indices.tolist()].cast(FEATURES.arrow_schema)
+        """Read pairs as an Arrow table whose columns are those of `SCHEMA`, in the order of `indices`."""
+        return self._rows.with_format("arrow")[indices.tolist()].cast(SCHEMA)
 
     def image_bytes(self) -> np.ndarray:
         """Return how many bytes the encoded images of each pair take, int64 [pairs]; touches no image bytes."""
@@ -125,23 +134,6 @@ class Corpus:
     def column_lengths(self, name: str) -> np.ndarray:
         """Return how many `images` or `sentences` each pair has, int64 [pairs]; touches no image bytes."""
         return pc.list_value_length(self._rows.data.column(name)).to_numpy().astype(np.int64)
-
-
-def check_free(out: Path) -> None:
-    """Refuse to write a corpus over anything: `out` must be missing or an empty folder.
-
-    Raises:
-        InputError: It is neither.
-    """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists already; remove it or choose another --out")
-
-
-def sync(folder: Path) -> None:
-    """Have everything in a folder reach the disk."""
-    for file in folder.iterdir():
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
 
 
 class CorpusWriter:

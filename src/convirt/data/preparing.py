@@ -19,15 +19,14 @@ from rich.progress import Progress
 from rich.table import Table as RichTable
 
 from convirt.data.audit import Audit, Entry
-from convirt.data.corpora import SPLITS, Corpus, sync
 from convirt.data.engines import ENGINES, Task, run_here
 from convirt.data.identities import Identities
 from convirt.data.making import Job, Read
 from convirt.data.options import Options
 from convirt.data.pairing import PairPlan
 from convirt.data.reports import MIN_TOKENS
-from convirt.data.shards import Fingerprint, shard_name, write_about, write_json
-from convirt.data.sharing import map_shards, shared_files
+from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, sync, write_about, write_json
+from convirt.data.sharing import shared_files
 from convirt.data.unfinished import Unfinished, check_out
 from convirt.errors import InputError
 from convirt.versions import versions
@@ -87,11 +86,12 @@ def prepare_corpus(
     made = {name: value for name, value in settings.items() if name != "max_failures"}
     stamp = {"plans": digest, "pairs": len(plans), "each": PAIRS_PER_SHARD, "salt": identities.mark(), "made": made}
     job = Job(read=read, image_size=options.image_size, identities=identities)
+    about = {**settings, "ids_mark": identities.mark()}
     with Unfinished.claim(out, stamp) as work:
         if not work.complete:
             try:
                 _make_shards(work, plans, job, options, audit)
-                _conclude(work, settings, options, audit, -(-len(plans) // PAIRS_PER_SHARD), conclude)
+                _conclude(work, about, options, audit, -(-len(plans) // PAIRS_PER_SHARD), conclude)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise InputError(
@@ -102,7 +102,7 @@ def prepare_corpus(
             work.publish()
         else:
             work.remove()
-    _print(audit, Corpus.open(out))
+    _print(None if work.complete else audit, out)
     return out
 
 
@@ -217,27 +217,30 @@ def _conclude(
     sync(work.corpus)
 
 
-def _print(audit: Audit, corpus: Corpus) -> None:
+def _print(audit: Audit | None, out: Path) -> None:
+    """Print the tables; no audit is at hand if an earlier command wrote the corpus and was killed thereafter."""
     console = Console()
-    console.print(audit.to_table())
+    if audit is not None:
+        console.print(audit.to_table())
+    rows = map_shards(out)
+    lengths = {name: pc.list_value_length(rows.column(name)).to_numpy() for name in ("images", "sentences")}
     table = RichTable(title="Corpus", title_justify="left")
     for heading in ("split", "pairs", "patients", "images", "sentences"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
-    lengths: dict[str, Any] = {name: corpus.column_lengths(name) for name in ("images", "sentences")}
+    empty = []
     for split in SPLITS:
-        chosen = corpus.indices(split)
-        table.add_row(
-            split,
-            str(len(chosen)),
-            str(len(set(corpus.patient_ids[chosen]))),
-            *(str(int(lengths[name][chosen].sum())) for name in ("images", "sentences")),
-        )
+        chosen = pc.equal(rows.column("split"), split)
+        patients = pc.count_distinct(rows.column("patient_id").filter(chosen)).as_py()
+        totals = [int(lengths[name][chosen.to_numpy()].sum()) for name in ("images", "sentences")]
+        pairs = int(chosen.to_numpy().sum())
+        table.add_row(split, *(str(count) for count in (pairs, patients, *totals)))
+        empty += [split] if not pairs and split != "test" else []
     console.print(table)
-    console.print(f"wrote {corpus.path}", markup=False, soft_wrap=True)
-    for note in audit.notes[:5]:
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+    notes = audit.notes if audit is not None else []
+    for note in notes[:5]:
         console.print(f"note: {note}", style="yellow", markup=False)
-    if len(audit.notes) > 5:
-        console.print(f"note: {len(audit.notes) - 5} more in {corpus.path / 'audit.json'}", style="yellow")
-    for split in ("train", "val"):
-        if not len(corpus.indices(split)):
-            console.print(f"note: no pair is in split {split}; pretraining needs some", style="yellow")
+    if len(notes) > 5:
+        console.print(f"note: {len(notes) - 5} more in {out / 'audit.json'}", style="yellow")
+    for split in empty:
+        console.print(f"note: no pair is in split {split}; pretraining needs some", style="yellow")

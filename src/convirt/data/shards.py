@@ -3,19 +3,17 @@
 import hashlib
 import io
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
-import torch
 from PIL import Image
-from torch import Tensor
 
 from convirt.data.records import ImageRecord, Pair
 from convirt.errors import InputError
@@ -23,25 +21,35 @@ from convirt.errors import InputError
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 
-_IMAGE = {name: datasets.Value("string") for name in ("view", "source", "sha256", "recipe")}
-FEATURES = datasets.Features(
-    {
-        "pair_id": datasets.Value("string"),
-        "patient_id": datasets.Value("string"),
-        "split": datasets.Value("string"),
-        "text": datasets.Value("string"),
-        "sentences": [datasets.Value("string")],
-        "attributes": [{"name": datasets.Value("string"), "value": datasets.Value("string")}],
-        "images": [
-            {
-                "encoded": datasets.Value("binary"),
-                "height": datasets.Value("int32"),
-                "width": datasets.Value("int32"),
-                **_IMAGE,
-            }
-        ],
-    }
+_VALUES = pa.struct([("name", pa.string()), ("value", pa.string())])
+_IMAGES = pa.struct(
+    [
+        ("encoded", pa.binary()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        *((name, pa.string()) for name in ("view", "source", "sha256", "recipe")),
+    ]
 )
+_COLUMNS = {
+    **{name: pa.string() for name in ("pair_id", "patient_id", "split", "text")},
+    "sentences": pa.list_(pa.string()),
+    "attributes": pa.list_(_VALUES),
+    "images": pa.list_(_IMAGES),
+}
+
+
+def _describe(kind: pa.DataType) -> dict[str, Any]:
+    """A type as the `datasets` library describes it in its metadata. Importing it costs each worker seconds."""
+    if pa.types.is_list(kind):
+        return {"feature": _describe(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {field.name: _describe(field.type) for field in kind}
+    return {"dtype": str(kind), "_type": "Value"}
+
+
+_FEATURES = {name: _describe(kind) for name, kind in _COLUMNS.items()}
+SCHEMA = pa.schema(list(_COLUMNS.items()), {"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+"""Of the shards' files."""
 
 _ROWS_PER_BATCH = 64  # small enough that one row never drags much else into memory
 
@@ -51,10 +59,10 @@ def shard_name(number: int) -> str:
     return f"data-{number:05d}.arrow"
 
 
-def decode(image: ImageRecord) -> Tensor:
-    """Return the pixels of a prepared image: [1, H, W], uint8, or uint16 if it was encoded with 16 bits."""
+def pixels(image: ImageRecord) -> np.ndarray:
+    """Return the pixels of a prepared image: [H, W], uint8, or uint16 if it was encoded with 16 bits."""
     with Image.open(io.BytesIO(image.encoded)) as opened:
-        return torch.from_numpy(np.array(opened)).unsqueeze(0)
+        return np.array(opened)
 
 
 class ShardWriter:
@@ -71,9 +79,8 @@ class ShardWriter:
         self.digests: list[bytes] = []
         self.counts: Counter[str] = Counter()
         self._rows: list[dict[str, Any]] = []
-        self._schema = FEATURES.arrow_schema
         self._sink = pa.OSFile(str(path), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, self._schema)
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
 
     def add(self, pair: Pair) -> None:
         """Append one pair.
@@ -101,7 +108,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
             self._rows = []
 
     def close(self) -> None:
@@ -126,14 +133,14 @@ def _digest(pair: Pair, row: dict[str, Any], image_size: int) -> bytes:
     """Hash a pair: its values, and pixels in place of PNG bytes, which two versions of zlib write differently."""
     images = []
     for image, values in zip(pair.images, row["images"], strict=True):
-        pixels_1HW = decode(image)
-        if max(image.height, image.width) != image_size or pixels_1HW.shape != (1, image.height, image.width):
+        values_HW = pixels(image)
+        if max(image.height, image.width) != image_size or values_HW.shape != (image.height, image.width):
             raise InputError(
-                f"pair {pair.pair_id!r}, image {image.source!r}: {tuple(pixels_1HW.shape)} is not a grey image "
+                f"pair {pair.pair_id!r}, image {image.source!r}: {values_HW.shape} is not a grey image "
                 f"with larger side {image_size}"
             )
-        pixels = hashlib.sha256(pixels_1HW.numpy().tobytes()).hexdigest()
-        images.append({**values, "encoded": pixels, "dtype": str(pixels_1HW.dtype)})
+        digest = hashlib.sha256(values_HW.tobytes()).hexdigest()
+        images.append({**values, "encoded": digest, "dtype": str(values_HW.dtype)})
     return hashlib.sha256(json.dumps({**row, "images": images}, sort_keys=True).encode()).digest()
 
 
@@ -173,8 +180,8 @@ def write_about(
         "_output_all_columns": False,
         "_split": None,
     }
-    datasets.DatasetInfo(features=FEATURES).write_to_directory(str(folder))
-    for name, value in (("state", state), ("corpus", about)):
+    info = {"citation": "", "description": "", "features": _FEATURES, "homepage": "", "license": ""}
+    for name, value in (("state", state), ("dataset_info", info), ("corpus", about)):
         write_json(folder / f"{name}.json", value)
 
 
@@ -182,3 +189,28 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON for people to read."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def check_free(out: Path) -> None:
+    """Refuse to write a corpus over anything: `out` must be missing or an empty folder.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} exists already; remove it or choose another --out")
+
+
+def sync(folder: Path) -> None:
+    """Have everything in a folder reach the disk."""
+    for file in folder.iterdir():
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def map_shards(folder: Path, names: Sequence[str] | None = None) -> pa.Table:
+    """Map the shards of a corpus as one table; without their names, those that its `state.json` lists."""
+    if names is None:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        names = [file["filename"] for file in state["_data_files"]]
+    return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in names)

@@ -4,7 +4,6 @@ Works on the columns of finished shards, which are mapped: no image is read, and
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +11,6 @@ import pyarrow.compute as pc
 
 _LISTED_FILES = 1000
 _LISTED_PLACES = 20
-
-
-def map_shards(folder: Path, names: Sequence[str]) -> pa.Table:
-    """Map the shards of a corpus as one table."""
-    return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in names)
 
 
 def shared_files(rows: pa.Table) -> list[str]:

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from convirt.data.corpora import check_free
-from convirt.data.shards import shard_name, write_json
+from convirt.data.shards import check_free, shard_name, write_json
 from convirt.errors import InputError
 
 try:
