@@ -19,6 +19,7 @@ from convirt.errors import InputError
 from open_i import open_i_reports
 from web import Site, cut, serve, status
 
+pytestmark = pytest.mark.timeout(1800)  # half a minute on a machine of its own
 TINY = Options(image_size=16, ids="plain")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,10 +37,14 @@ class Handler(BaseHTTPRequestHandler):
         self.site.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         if self.site.trouble and self.site.trouble.pop(0)(self):
             return
-        content = self.site.files.get(self.path.partition("?")[0])
+        content = self.site.files.get(self.route)
         if content is None:
             self.answer(404, b"not here")
-            return
+        else:
+            self.send(content)
+
+    def send(self, content: bytes) -> None:
+        """Send a file, or what is missing of it."""
         start = self.start_of(content)
         if start is None:
             self.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
@@ -48,6 +53,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(206, content[start:], {"Content-Range": span, **self.tag(content)})
         else:
             self.answer(200, content, self.tag(content))
+
+    @property
+    def route(self) -> str:
+        """The path that was asked for, without its query."""
+        return self.path.partition("?")[0]
 
     def start_of(self, content: bytes) -> int | None:
         """First byte that is wanted, by Range and If-Range; None if it lies beyond the end."""
@@ -111,10 +121,13 @@ def then(change: Callable[[Site], None]) -> Callable[[Handler], bool]:
 
 
 @contextmanager
-def serve(site: Site) -> Iterator[Site]:
+def serve(site: Site, handler: type[Handler] = Handler, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
     """Serve a site on a free port until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("SiteHandler", (Handler,), {"site": site}))
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("SiteHandler", (handler,), {"site": site}))
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    site.url = f"http{'s' if tls else ''}://localhost:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

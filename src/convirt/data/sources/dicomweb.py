@@ -7,6 +7,7 @@ any other, so that it is the same, pixel for pixel, as one made from the files t
 import os
 import re
 import shutil
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ from convirt.data.audit import Audit
 from convirt.data.pairing import PairPlan, Row, read_content
 from convirt.data.preparing import check_out, prepare_corpus
 from convirt.data.sources import DEFAULTS, SharedOptions
-from convirt.data.sources.dicomweb_server import DicomWebServer, Study, credentials
+from convirt.data.sources.credentials import credentials
+from convirt.data.sources.dicomweb_server import DicomWebServer, Study
 from convirt.data.sources.files import disk_errors, only_one
 from convirt.data.sources.http import Patience, check_url
 from convirt.data.sources.pulling import PulledStudy, pull_study
@@ -93,9 +95,10 @@ def prepare_dicomweb(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with only_one(folder):
-        pulled = _pull(server, filters, modality, folder, connections)
-        plans, audit = plan_pulled(pulled, table, shares)
-        audit.notes += sorted(server.notes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of every value that is not as the standard has it
+            plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table, shares)
+        audit.notes += [f"{note} ({count} times)" for note, count in sorted(server.notes.items())]
         settings = {"source": "dicomweb", "filters": sorted(filters), "modality": modality, "split": shares}
         read = partial(read_content, folder, options=options)
         prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
@@ -145,6 +148,7 @@ def _pull(
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(pull, study) for study in islice(todo, 1))
         finally:
+            server.stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -104,13 +104,16 @@ def open_session(auth: Auth = anonymous) -> requests.Session:
     return session
 
 
-def persist(action: Callable[[], Result], what: str, patience: Patience) -> Result:
+def persist(
+    action: Callable[[], Result], what: str, patience: Patience, *, sleep: Callable[[float], object] = time.sleep
+) -> Result:
     """Do `action` until it succeeds, waiting longer from try to try.
 
     Args:
         action: Raises `Transient`, or what `requests` raises, if it is worth another try.
         what: What it does, for messages: the address that is asked.
         patience: When to give up.
+        sleep: Waits so many seconds; may raise to end the waiting.
 
     Raises:
         InputError: It kept failing, or its certificate, address or proxy is no good.
@@ -133,7 +136,7 @@ def persist(action: Callable[[], Result], what: str, patience: Patience) -> Resu
                 f"{what}: gave up after {time.monotonic() - since:.0f} s ({explain(last)}); run the same command again "
                 "to go on where it stopped"
             ) from last
-        time.sleep(pause)
+        sleep(pause)
         wait *= 2
 
 

@@ -8,7 +8,8 @@ import pydicom
 from pydicom.uid import UID
 
 from convirt.data.pixels import Unreadable
-from convirt.data.sources.dicomweb_server import DicomWebServer, Instance, Missing, Study, read_header
+from convirt.data.sources.dicomweb_server import DicomWebServer, Instance, Missing, Study
+from convirt.data.sources.instance_files import read_header
 from convirt.data.sources.structured_report import (
     DOCUMENT_CLASSES,
     REPORT_CLASSES,
@@ -68,6 +69,8 @@ def pull_study(server: DicomWebServer, study: Study, *, modality: str, folder: P
     texts: list[ReportText] = []
     problems: list[str] = []
     attributes = dict(study.attributes)
+    for part in (folder / study.uid).glob(".*.part"):  # of a command that was killed: only one writes to the folder
+        part.unlink(missing_ok=True)
     for instance in server.instances(study.uid):
         file = f"{study.uid}/{instance.uid}.dcm"
         if instance.sop_class in REPORT_CLASSES | DOCUMENT_CLASSES:

@@ -64,10 +64,10 @@ class ReportTable:
         if not value:
             return "", ("no report", f"no report object, and no {self._key} to look for in {self.name}", False)
         if value not in self._texts:
-            return "", ("no report", f"no report object, and {self._key} {value} is not in {self.name}", False)
+            return "", ("no report", f"no report object, and its {self._key} is not in {self.name}", False)
         self._used.add(value)
         if len(self._patients[value]) > 1:
-            return "", (f"{self._key} of several patients", value, True)
+            return "", (f"{self._key} of several patients", "", True)
         return self._texts[value], None
 
     def notes(self) -> list[str]:
