@@ -31,6 +31,9 @@ class Options:
     """Language of the reports, which chooses the lexicon of headings and abbreviations."""
     lexicon: Path | None = None
     """A lexicon of the user's own, in place of the language's."""
+    unsectioned: Literal["keep", "drop"] = "keep"
+    """What becomes of a report with neither Findings nor Impression: its whole text is kept, or its pair is dropped, as
+    the paper has it (A)."""
     redact: bool = False
     """Whether identifiers found in texts are masked."""
 
@@ -47,6 +50,8 @@ class Options:
             raise InputError(f"engine must be local or ray, got {self.engine!r}")
         if self.ids not in ("hashed", "plain"):
             raise InputError(f"ids must be hashed or plain, got {self.ids!r}")
+        if self.unsectioned not in ("keep", "drop"):
+            raise InputError(f"unsectioned must be keep or drop, got {self.unsectioned!r}")
         load_lexicon(self.lexicon or self.language)  # now, not in a worker
 
     def settings(self) -> dict[str, Any]:
