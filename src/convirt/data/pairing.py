@@ -75,6 +75,13 @@ def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tup
     )
 
 
+def is_usable(report: Report, options: Options) -> bool:
+    """Tell whether a pair with this text is kept: long enough (A), with a word in it, and with sections if need be."""
+    if options.unsectioned == "drop" and not report.has_sections:
+        return False
+    return report.tokens >= MIN_TOKENS and bool(report.sentences)
+
+
 def make_content(
     plan: PairPlan,
     text: str | tuple[str, str],
@@ -101,7 +108,7 @@ def make_content(
         report = parse_report(text, lexicon, edit=edit)
     else:
         report = fields_report(*text, lexicon, edit=edit)
-    if report.tokens < MIN_TOKENS or not report.sentences:
+    if not is_usable(report, options):
         return PairContent(report=report)
     images: list[ImageRecord | None] = []
     problems: list[Unreadable | None] = []
