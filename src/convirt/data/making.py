@@ -113,7 +113,7 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
     if not content.images:
         reason = "text shorter than 3 tokens" if content.report.text else "no text"
         if content.report.tokens >= MIN_TOKENS:
-            reason = "text without a word"
+            reason = "neither Findings nor Impression" if content.report.sentences else "text without a word"
         for row in plan.rows:
             audit.drop(row.number, reason, image=row.image, detail=content.report.text[:80])
         return None
