@@ -86,6 +86,7 @@ VERBS: dict[str, Verb] = {
         "convirt.inspection.inspect:inspect",
         ("corpus",),
     ),
+    "export": Verb("write a corpus as Parquet shards that can be streamed", "convirt.data.export:export", ("corpus",)),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)
@@ -193,8 +194,8 @@ def fold(boxed: str, prog: str) -> str:
 class PretrainArguments:
     """Pretrain by a recipe; each setting of the recipe can be overridden by its own option."""
 
-    corpus: Path
-    """Folder of a prepared corpus."""
+    corpus: str
+    """Folder of a prepared corpus, or folder or address (https://..., s3://...) of an exported one, to be streamed."""
     out: Path
     """Folder of the run: checkpoints, logs, configuration, metrics.json."""
     resume: bool = False
