@@ -25,7 +25,7 @@ MAX_HEADINGS = 20_000
 
 _SENTENCE_WORDS = ("abbreviations", "titles", "before_number", "continuing")
 _SECTION_KEYS = {"kept": bool, "inside_lines": bool, "headings": list}
-_SEPARATORS = re.compile(r"[\s.\-_'’‐-―]+")
+_SEPARATORS = re.compile(r"[\s\-_'’‐-―]+")
 _JOINING = re.compile(r"\s*[/&+,]\s*")
 _CHOICE = re.compile(r"\(([^()]*)\)")
 
@@ -82,7 +82,7 @@ def load_lexicon(language: str | Path) -> Lexicon:
     if str(language) in LANGUAGES:
         return _build([_shipped(str(language))])
     path = Path(language)
-    if not path.is_file():
+    if not _is_file(path):
         raise InputError(
             f"there is no lexicon {str(language)!r}; name {' or '.join(LANGUAGES)}, or the path of a TOML file"
         )
@@ -93,6 +93,13 @@ def load_lexicon(language: str | Path) -> Lexicon:
     if base not in LANGUAGES:
         raise InputError(f"{path}: extends = {base!r} is no shipped language; it may be {' or '.join(LANGUAGES)}")
     return _build([_shipped(base), source])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long a name, a null byte
+        return False
 
 
 def fold(text: str) -> str:
@@ -181,7 +188,7 @@ def _build(sources: list[_Source]) -> Lexicon:
     if not kept & set(headings.values()):
         raise InputError(f"{sources[-1].name}: no section with headings has `kept = true`, so nothing would be kept")
     return Lexicon(
-        language=str(sources[-1].values.get("language", sources[0].values.get("language", ""))),
+        language=sources[-1].values.get("language", sources[0].values.get("language", "")),
         headings=headings,
         kept=kept,
         line_only=frozenset(name for name in flags if not flags[name].get("inside_lines", True)),
@@ -196,6 +203,8 @@ def _check_keys(source: _Source) -> None:
     unknown = [*(set(source.values) - known), *(set(source.table(source.values, "sentences")) - set(_SENTENCE_WORDS))]
     if unknown:
         raise InputError(f"{source.name}: unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}")
+    if not isinstance(source.values.get("language", ""), str):
+        raise InputError(f"{source.name}: language must be a word")
 
 
 def _check_section(source: _Source, name: str, section: Any) -> None:

@@ -18,7 +18,7 @@ MAX_LABEL = 80
 _FLAT = {ord(c): " " for c in "\u00a0\u2007\u202f\u3000\ufeff\u200b\x00"}
 _FLAT |= {ord(c): "\n" for c in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"} | {ord("："): ":"}
 # Possessive: a run of decorations is taken whole or not at all.
-_LEAD = re.compile(r"[ \t>#*_=~|•·\[<({–—-]*+(?:(?:\d{1,2}|[IVX]{1,4}|[A-Z])[.)](?=[ \t*_])[ \t*_]*+)?")
+_LEAD = re.compile(r"[ \t>#*_=~|•·\[<({–—-]*+(?:(?:\d{1,2}|I{1,3}|I?[VX]|VI{1,3}|[A-H])[.)](?=[ \t*_])[ \t*_]*+)?")
 _DECORATIONS = " \t*_=~|#>])}<[({:"
 _ASIDE = re.compile(r"[ \t]*[(\[][^()\[\]\n]{0,60}[)\]]$")
 _DASH = re.compile(r"[ \t]*+(?:[–—]|--|-(?=[ \t]|$)|(?<=[ \t])-)[ \t]*+")
@@ -72,7 +72,9 @@ def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
         start, end = _trim(flat, heading.end, limit)
         kept = any(name in lexicon.kept for name in heading.names)
         name = " and ".join(heading.names)
-        sections.append(Section(name=name, heading=heading.label, start=start, end=end, kept=kept))
+        place = flat.find(heading.label, heading.start)
+        label = text[place : place + len(heading.label)]
+        sections.append(Section(name=name, heading=label, start=start, end=end, kept=kept))
     return sections
 
 
@@ -131,8 +133,9 @@ def _with_colon(flat: str, start: int, begin: int, head: str, lexicon: Lexicon) 
     if not colon:
         return None
     label, names = _lookup(label, lexicon)
-    if not names and all(word[0].isupper() or not word[0].isalpha() for word in label.split()):
-        names = tuple(name for name in lexicon.find(label.split()[-1]) if name in lexicon.kept)
+    words = label.split()
+    if not names and "." not in label and all(word[0].isupper() or not word[0].isalpha() for word in words):
+        names = tuple(name for name in lexicon.find(words[-1]) if name in lexicon.kept)
     if not names:
         return None
     return _Heading(names, label, start, _skip(flat, begin + head.index(":") + 1), any(c.isupper() for c in label))
@@ -156,8 +159,11 @@ def _alone(flat: str, start: int, begin: int, end: int, head: str, lexicon: Lexi
         label, names = _lookup(head.rstrip(". "), lexicon) if head.isupper() else (label, ())
     if not names:
         return None
+    sure = label[0].isupper()
+    if not sure and not _starts_afresh(flat, start):
+        return None
     rule = _RULE.match(flat, end, end + 3 * MAX_LABEL)
-    return _Heading(names, label, start, rule.end() if rule else end, label[0].isupper())
+    return _Heading(names, label, start, rule.end() if rule else end, sure)
 
 
 def _bare(start: int, begin: int, head: str, lexicon: Lexicon) -> _Heading | None:
@@ -179,21 +185,21 @@ def _bare(start: int, begin: int, head: str, lexicon: Lexicon) -> _Heading | Non
 
 def _lookup(label: str, lexicon: Lexicon) -> tuple[str, tuple[str, ...]]:
     """Return a label without decorations and asides, and the sections it names."""
-    label = label.strip(_DECORATIONS)
-    if names := lexicon.find(label):
-        return label, names
-    short = _ASIDE.sub("", label)
-    return (short, lexicon.find(short)) if short and short != label else (label, ())
+    whole = label.strip(_DECORATIONS)
+    if names := lexicon.find(whole):
+        return whole, names
+    short = _ASIDE.sub("", label.rstrip(" \t*_")).strip(_DECORATIONS)
+    return (short, lexicon.find(short)) if short else (whole, ())
 
 
 def _before_colon(flat: str, start: int, colon: int, lexicon: Lexicon, in_kept: bool, small: bool) -> _Heading | None:
     """Find the heading that ends at a colon inside a line; `small`: the text has no capitals at all."""
     begin = max(start, colon - MAX_LABEL)
-    left = flat[begin:colon].rstrip(" \t*_")
+    left = _ASIDE.sub("", flat[begin:colon].rstrip(" \t*_"))
     words = list(_WORD.finditer(left))[-lexicon.longest :]
     for word in words:
         label = left[word.start() :].lstrip("*_[(#")
-        names = lexicon.find(label)
+        names = lexicon.find(label) if label[:1].isalnum() else ()
         if not names:
             continue
         place = begin + word.start()

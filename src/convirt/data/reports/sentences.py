@@ -15,27 +15,30 @@ _CLOSING = "\"'”’»)]"
 _OPENING = " \t\n\"'“‘«([¿¡"
 _BULLET = re.compile(r"\s*+(?:\(?(\d{1,2})[.)](?!\d)|\((\d{1,2})\)|[-–•*·]++(?=\s))\s*+")
 _ITEM = re.compile(r"[ \t]*+(?:\(?\d{1,2}[.)](?:\s|(?=[^\W\d_]))|\(\d{1,2}\)\s|[-–•*·]++\s)")
-_RULE = re.compile(r"[ \t]*+[-=~*_.]{3,}+[ \t]*+\Z")
+_RULE = re.compile(r"[ \t]*+(?:[-=~*.]{3,}+|_{8,}+)[ \t]*+\Z")
+_TITLE = re.compile(r"\s*+(?:[^\W\d_]++|[^:\n]++:)\s*+")
 _LETTER = re.compile(r"[^\W\d_]")
 _LOOK_BACK = 60
 """Characters before a full stop that decide whether it ends a sentence."""
+
+_NARROW = 60
+"""Columns of the narrowest wrapped text: shorter lines were broken on purpose."""
 
 
 def sentence_spans(text: str, lexicon: Lexicon = ENGLISH) -> list[tuple[int, int]]:
     """Return where the sentences of a text start and end: `text[start:end]`, in their order.
 
-    Numbers and bullets of lists belong to no sentence; what holds no letter (a lone `___`) is left out.
+    The number or bullet of an item of a list belongs to its sentence; what holds no letter (a lone `___`) is left out.
     """
     flat = flatten(text)
-    has_capitals = flat.replace("XXXX", "") != flat.replace("XXXX", "").lower()
+    words = flat.replace("XXXX", "")
+    has_capitals = words != words.lower()
     spans = []
     for start, end in _blocks(flat, lexicon):
         for first, last in _Block(flat, start, end, lexicon, has_capitals).sentences():
-            if bullet := _BULLET.match(flat, first, last):
-                first = bullet.end()
             piece = flat[first:last]
-            first += len(piece) - len(piece.lstrip())
-            if _LETTER.search(piece.replace("XXXX", "")):
+            if _LETTER.search(_without_bullet(piece).replace("XXXX", "")):
+                first += len(piece) - len(piece.lstrip())
                 spans.append((first, first + len(piece.strip())))
     return spans
 
@@ -45,13 +48,18 @@ def split_sentences(text: str, lexicon: Lexicon = ENGLISH) -> list[str]:
 
     Numbers and bullets of lists are removed; what holds no letter (a lone `___`) is left out.
     """
-    return [" ".join(text[start:end].split()) for start, end in sentence_spans(text, lexicon)]
+    return [" ".join(_without_bullet(text[a:b]).split()) for a, b in sentence_spans(text, lexicon)]
+
+
+def _without_bullet(sentence: str) -> str:
+    bullet = _BULLET.match(sentence)
+    return sentence[bullet.end() :] if bullet else sentence
 
 
 def _blocks(flat: str, lexicon: Lexicon) -> Iterator[tuple[int, int]]:
     """Yield pieces of text that no sentence leaves: paragraphs, items of lists, lines of their own."""
     lines = flat.split("\n")
-    width = max(len(line.rstrip()) for line in lines)
+    width = max(_NARROW, max(len(line.rstrip()) for line in lines))
     start = place = 0
     above = ""
     for line in lines:
@@ -116,13 +124,17 @@ class _Block:
         """Where an item of a list starts that no full stop precedes (`1. Clear 2. Normal`), and its number."""
         head = self._flat[max(first, stop.start() - 3) : stop.start()]
         digits = re.search(r"\s(\d{1,2})\Z", head)
-        if digits is None or stop[0] != "." or not self._flat[first : stop.start() - len(digits[1])].strip():
+        if digits is None or stop[0] != ".":
             return None
         following = self._flat[stop.end() : stop.end() + 2].strip()
-        expected = int(digits[1]) == number + 1 and (number > 0 or self._two > stop.start())
-        if not expected or not following[:1].isupper():
+        start = stop.start() - len(digits[1])
+        if int(digits[1]) != number + 1 or not following[:1].isupper():
             return None
-        return stop.start() - len(digits[1]), int(digits[1])
+        if not number and (
+            self._two < start or not _TITLE.fullmatch(self._flat, first, min(start, first + _LOOK_BACK))
+        ):
+            return None  # `grade 1.`; but `Hand 1. No fracture. 2. No mass.`
+        return start, int(digits[1])
 
     def _ends(self, first: int, stop: re.Match[str], end: int) -> bool:
         """Whether the sentence that began at `first` ends with a full stop (`end`: after closing brackets)."""
@@ -163,7 +175,7 @@ class _Block:
     def _missing_space(self, before: str, end: int) -> bool:
         """Whether a full stop without a space after it may end a sentence: `effusion.No`, not `2.5`, `U.S.`, `a.b`."""
         after = self._flat[end : end + 2]
-        if "/" in before or "@" in before or "." in before or not after[:1].isupper():
+        if not before or "/" in before or "@" in before or "." in before or not after[:1].isupper():
             return False
         if self._flat[end - 1] in _CLOSING:
             return True
