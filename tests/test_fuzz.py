@@ -1,6 +1,6 @@
 """Two thousand hostile files: nothing crashes, nothing hangs, memory stays bounded, each file is refused or read.
 
-`make test` runs the first four hundred; `make slow`, or `pytest -m slow tests/test_fuzz.py`, runs them all.
+`make slow`, or `pytest -m slow tests/test_fuzz.py`, runs twenty thousand others.
 """
 
 import json
@@ -60,16 +60,16 @@ def run(numbers: range, folder: Path) -> Counter[str]:
     return met
 
 
-def test_four_hundred_hostile_images(tmp_path: Path) -> None:
-    met = run(range(400), tmp_path)
-    assert len(met) > 5
-    assert met["read"] < 200
-
-
-@pytest.mark.slow
 def test_two_thousand_hostile_images(tmp_path: Path) -> None:
     met = run(range(2000), tmp_path)
     assert sum(met.values()) == 2000
+    assert len(met) > 8
+    assert 100 < met["read"] < 1000
+
+
+@pytest.mark.slow
+def test_twenty_thousand_hostile_images(tmp_path: Path) -> None:
+    assert sum(run(range(2000, 22000), tmp_path).values()) == 20_000
 
 
 def archive(folder: Path, outside: Path) -> tuple[list[str], set[str]]:
@@ -126,7 +126,7 @@ def test_mutated_tables(tmp_path: Path) -> None:
     text = f"image,report,patient\n{rows}".encode()
     ends: Counter[str] = Counter()
     lines: list[str] = []
-    for number in range(60):
+    for number in range(24):
         rng = np.random.default_rng([number, 21])
         table = tmp_path / f"{number}.csv"
         table.write_bytes(MUTATIONS[number % 8](text, rng))
@@ -141,7 +141,7 @@ def test_mutated_tables(tmp_path: Path) -> None:
             lines.append(str(error))
     assert not any("\n" in line for line in lines)
     assert len(list(tmp_path.glob("out*"))) == ends["prepared"]
-    assert min(ends["prepared"], ends["refused"]) > 3
+    assert min(ends["prepared"], ends["refused"]) > 2
 
 
 XML = b"""<?xml version="1.0"?><eCitation><uId id="CXR7"/><MedlineCitation><Article><Abstract>
@@ -168,4 +168,4 @@ def test_mutated_xml() -> None:
             ends["read"] += 1
         except ValueError as error:  # the one exception that it names
             ends[type(error).__name__] += 1
-    assert min(ends["read"], ends["ValueError"]) > 20
+    assert min(ends["read"], ends["ValueError"]) > 5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from convirt.data.images import REPAIR_GREY, REPAIR_ORIENTATION, prepare_image, read_pixels, resize
+from convirt.data.images import REPAIR_GREY, REPAIR_ORIENTATION, encode, prepare_image, read_pixels, resize
 from convirt.data.pixels import Unreadable
 
 
@@ -210,6 +210,31 @@ def test_scaled_decoding_keeps_twice_the_prepared_size(size: tuple[int, int], sc
     pixels = read_pixels(encoded(noise(*size), "JPEG"), at_least=512)
     assert ("decoded_at" in pixels.recipe) == scaled
     assert min(pixels.values_HW.shape) >= min(512, *size)
+
+
+@pytest.mark.parametrize("shape", [(2501, 2048), (2500, 2049), (2503, 2043), (1030, 2900)])
+def test_scaled_decoding_keeps_shape_and_place(tmp_path: Path, shape: tuple[int, int]) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    slope = (255 * (x / shape[1] + y / shape[0]) / 2).astype(np.uint8)
+    (tmp_path / "a.jpg").write_bytes(encoded(slope, "JPEG", quality=98))
+    record, _ = prepare_image(tmp_path / "a.jpg", source="a.jpg", image_size=256)
+    expected = resize(slope, 256).astype(int)
+    assert "decoded_at" in json.loads(record.recipe)
+    assert np.abs(decoded(record.encoded) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (64, 48)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_encoding_loses_nothing(shape: tuple[int, int], dtype: type) -> None:
+    limit = np.iinfo(dtype).max
+    for values in (
+        np.random.default_rng(0).integers(0, limit, shape, dtype=dtype, endpoint=True),
+        np.linspace(0, limit, shape[0] * shape[1]).astype(dtype).reshape(shape),
+        np.full(shape, limit, dtype=dtype),
+    ):
+        image = decoded(encode(values))
+        assert image.dtype == dtype
+        np.testing.assert_array_equal(image, values)
 
 
 def test_missing_file(tmp_path: Path) -> None:

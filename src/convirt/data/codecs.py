@@ -11,9 +11,9 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import pydicom
+from imagecodecs import jpeg2k_decode, jpeg8_decode, jpegls_decode, packbits_decode
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
@@ -49,9 +49,8 @@ def stored_values(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
     if height * width * samples * int(dataset.BitsAllocated) > 8 * MAX_PIXEL_BYTES:
         raise Unreadable("image too large", f"{height} x {width} pixels of {samples} samples")
     if syntax in _NATIVE:
-        values, _ = get_decoder(syntax).as_array(
-            dataset, index=frame - 1, raw=True, correct_unused_bits=False
-        )
+        options: Any = {"raw": True, "correct_unused_bits": False}
+        values, _ = get_decoder(syntax).as_array(dataset, index=frame - 1, **options)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         return _cut_out(values, dataset) if values.dtype.kind in "iu" else values
     encoded = get_frame(dataset.PixelData, frame - 1, number_of_frames=int(dataset.get("NumberOfFrames", 1) or 1))
@@ -83,11 +82,11 @@ def _decode(encoded: bytes, dataset: pydicom.Dataset, syntax: str) -> np.ndarray
     decode: Callable[..., Any]
     options: dict[str, Any] = {}
     if syntax in _JPEG_2000:
-        decode = imagecodecs.jpeg2k_decode
+        decode = jpeg2k_decode
     elif syntax in _JPEG_LS:
-        decode = imagecodecs.jpegls_decode
+        decode = jpegls_decode
     else:
-        decode = imagecodecs.jpeg8_decode
+        decode = jpeg8_decode
         if dataset.PhotometricInterpretation == "RGB":  # what the file says goes before what the decoder would guess
             options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"}
     return np.asarray(decode(encoded, **options))
@@ -104,7 +103,7 @@ def _decode_rle(encoded: bytes, dataset: pydicom.Dataset) -> np.ndarray:
     planes = np.empty((samples, height, width, depth), dtype=np.uint8)
     for number, (start, end) in enumerate(zip(offsets[:count], ends, strict=True)):
         sample, place = divmod(number, depth)
-        plane = imagecodecs.packbits_decode(encoded[start:end], out=height * width)
+        plane = packbits_decode(encoded[start:end], out=height * width)
         planes[sample, :, :, depth - 1 - place] = np.frombuffer(plane, np.uint8).reshape(height, width)
     values_CHW = planes.view(f"<u{depth}")[..., 0]
     return values_CHW[0] if samples == 1 else np.moveaxis(values_CHW, 0, 2)

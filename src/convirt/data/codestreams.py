@@ -13,6 +13,7 @@ from convirt.data.pixels import Unreadable
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 and SOF55 (JPEG-LS), without DHT, JPG and DAC."""
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MAX_SCANS = 100
 """Progressive encoders write about ten; a scan without data costs its author ten bytes and us a pass over the image."""
 _MAX_TILES = 65535
@@ -42,6 +43,7 @@ def read_jpeg_header(data: bytes) -> Codestream:
     if place < 2:
         raise Unreadable(_DAMAGED, "JPEG without its start marker")
     header: Codestream | None = None
+    progressive = False
     while place + 4 <= len(data):
         if data[place] != 0xFF or data[place + 1] == 0xFF:
             place += 1
@@ -56,16 +58,19 @@ def read_jpeg_header(data: bytes) -> Codestream:
                 break
             bits, height, width, components = struct.unpack_from(">BHHB", data, place + 4)
             header = Codestream(height=height, width=width, components=components, bits=bits)
+            progressive = marker in _PROGRESSIVE
         if marker == 0xDA:
             break
         place += 2 + max(length, 2)
     if header is None:
         raise Unreadable(_DAMAGED, "JPEG without a frame header")
-    scans = data.count(b"\xff\xda", place)
-    if scans > _MAX_SCANS:
+    if data[place : place + 2] != b"\xff\xda":
+        raise Unreadable(_DAMAGED, "JPEG without a scan")
+    # One scan with all components is the last that a decoder looks at, unless the frame is progressive.
+    several = progressive or data[place + 4 : place + 5] != bytes([header.components])
+    if several and (scans := data.count(b"\xff\xda", place)) > _MAX_SCANS:
         raise Unreadable("image too large", f"JPEG of {scans} scans")
-    last = place if scans == 1 else data.rfind(b"\xff\xda")
-    if not scans or data.rfind(b"\xff\xd9") < last:
+    if data.rfind(b"\xff\xd9") < (data.rfind(b"\xff\xda") if several else place):
         raise Unreadable(_DAMAGED, "JPEG without its end marker")
     return header
 

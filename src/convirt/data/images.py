@@ -5,12 +5,14 @@ reduction, so it does not alias. Shapes: H, W = height and width in pixels.
 """
 
 import hashlib
-import io
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from imagecodecs import deflate_encode
 from PIL import Image, UnidentifiedImageError
 
 from convirt.data import isolation
@@ -118,10 +120,13 @@ def _prepare(
     data: bytes, suffix: str, image_size: int, bits: Bits, choice: Choice, recipe: dict[str, Any] | None
 ) -> tuple[bytes, tuple[int, int], dict[str, Any], tuple[str, ...]]:
     """Everything that runs decoders: what `isolation` may move to another process."""
-    pixels = read_pixels(data, suffix=suffix, at_least=2 * image_size, choice=choice, recipe=recipe)
-    prepared_HW = resize(pixels.values_HW, image_size, bits=bits)
-    height, width = prepared_HW.shape
-    return encode(prepared_HW), (height, width), pixels.recipe, pixels.repairs
+    try:
+        pixels = read_pixels(data, suffix=suffix, at_least=2 * image_size, choice=choice, recipe=recipe)
+        prepared_HW = resize(pixels.values_HW, image_size, bits=bits, extent_HW=pixels.extent_HW)
+        height, width = prepared_HW.shape
+        return encode(prepared_HW), (height, width), pixels.recipe, pixels.repairs
+    except MemoryError as error:
+        raise Unreadable("image too large", "not enough memory") from error
 
 
 def read_pixels(
@@ -160,20 +165,28 @@ def read_pixels(
         raise Unreadable("image too large", type(error).__name__) from error
 
 
-def resize(values_HW: np.ndarray, image_size: int, *, bits: Bits = 8) -> np.ndarray:
+def resize(
+    values_HW: np.ndarray, image_size: int, *, bits: Bits = 8, extent_HW: tuple[float, float] | None = None
+) -> np.ndarray:
     """Resize grey pixels, uint8 or float32 in [0, 1], so that the larger side is `image_size`.
+
+    Args:
+        values_HW: The pixels.
+        image_size: Larger side of the result.
+        bits: Depth of the result.
+        extent_HW: How much of them the image fills, if not all; see `Pixels`.
 
     Returns:
         uint8, or uint16 where 16 bits are asked for: 0 is black, 65535 white.
     """
-    height, width = values_HW.shape
+    height, width = extent_HW or values_HW.shape
     larger = max(height, width)
     size = (max(1, round(width * image_size / larger)), max(1, round(height * image_size / larger)))
     if bits == 16 and values_HW.dtype == np.uint8:  # the mean of many 8-bit pixels has more than 8 bits
         values_HW = values_HW.astype(np.float32) / np.float32(255)
     image = Image.fromarray(values_HW)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, Image.Resampling.BILINEAR, box=(0, 0, width, height))
     resized_HW = np.asarray(image)
     if resized_HW.dtype == np.uint8:
         return resized_HW
@@ -182,7 +195,26 @@ def resize(values_HW: np.ndarray, image_size: int, *, bits: Bits = 8) -> np.ndar
 
 
 def encode(prepared_HW: np.ndarray) -> bytes:
-    """Return grey pixels, uint8 or uint16, as a PNG file."""
-    encoded = io.BytesIO()
-    Image.fromarray(prepared_HW).save(encoded, "PNG", compress_level=4)  # a third faster than 6, half a percent larger
-    return encoded.getvalue()
+    """Return grey pixels, uint8 or uint16, as a PNG file.
+
+    Every row is filtered as Paeth proposed and deflated by libdeflate, which takes a quarter of the time that PIL's
+    encoder takes for files of the same size.
+    """
+    height, width = prepared_HW.shape
+    depth = prepared_HW.itemsize
+    cells_HB = np.ascontiguousarray(prepared_HW.astype(f">u{depth}")).view(np.uint8).reshape(height, width * depth)
+    # PNG's names: a is to the left, b above, c above a; what lies outside is zero (ISO/IEC 15948, 9.4).
+    padded = np.zeros((height + 1, (width + 1) * depth), dtype=np.int16)
+    padded[1:, depth:] = cells_HB
+    a, b, c = padded[1:, :-depth], padded[:-1, depth:], padded[:-1, :-depth]
+    to_a, to_b = np.abs(b - c), np.abs(a - c)
+    to_c = np.abs(a + b - 2 * c)
+    nearest = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
+    rows = np.empty((height, width * depth + 1), dtype=np.uint8)
+    rows[:, 0] = 4
+    rows[:, 1:] = cells_HB - nearest.astype(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 8 * depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", bytes(deflate_encode(rows.tobytes(), 1))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )

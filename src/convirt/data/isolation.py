@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
 from convirt.data.pixels import Unreadable
+from convirt.errors import InputError
 
 REASON = "file that its decoder does not survive"
 
@@ -38,12 +39,12 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = self._start()
+        process = self._process
+        assert process.stdin is not None
         try:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            process = self._process
-            assert process is not None
-            assert process.stdin is not None
             _send(process.stdin, (function, arguments))
             good, value = pickle.loads(self._receive(process, self.seconds))
         except TimeoutError as error:
@@ -58,13 +59,21 @@ class _Child:
             raise value
         return value  # type: ignore[no-any-return]
 
-    def _start(self) -> None:
+    def _start(self) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-m", "convirt.data.isolation", str(self.memory)]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
-        self._receive(self._process, _START)  # on a busy machine its imports take longer than an image may
+        try:
+            self._receive(process, _START)  # on a busy machine its imports take longer than an image may
+        except (EOFError, TimeoutError) as error:
+            process.kill()
+            raise InputError(
+                f"the process that decodes images cannot start ({type(error).__name__}); it may use "
+                f"{self.memory / 2**30:.0f} GB of addresses: see `ulimit -v`"
+            ) from error
+        return process
 
     def _receive(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
         assert process.stdout is not None

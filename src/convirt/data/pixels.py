@@ -61,6 +61,9 @@ class Pixels:
 
     values_HW: np.ndarray
     """uint8, or float32 in [0, 1]."""
+    extent_HW: tuple[float, float] | None = None
+    """How much of `values_HW` the image fills, from the top left: a JPEG decoded at a fraction of its size ends within
+    a pixel. None: all."""
     recipe: dict[str, Any]
     """How they were made, JSON values; with the source's bytes it is all that making them again needs."""
     repairs: tuple[str, ...] = ()

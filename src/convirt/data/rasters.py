@@ -56,12 +56,10 @@ def _read(image: Image.Image, data: bytes, at_least: int | None, decided: dict[s
         "bits": 16 if image.mode.startswith("I") else 8,
     }
     repairs = [] if image.mode in _GREY_MODES else [REPAIR_GREY]
-    if image.format == "JPEG" and at_least is not None:
-        image.draft("L", (at_least, at_least))
-        if image.size != (recipe["width"], recipe["height"]):
-            recipe["decoded_at"] = [image.height, image.width]
+    turned = image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    extent_HW = _draft(image, at_least, recipe) if image.format == "JPEG" and at_least and not turned else None
     image.load()
-    if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
+    if turned:
         image = ImageOps.exif_transpose(image)
         recipe["exif_orientation"] = True
         repairs.append(REPAIR_ORIENTATION)
@@ -72,7 +70,19 @@ def _read(image: Image.Image, data: bytes, at_least: int | None, decided: dict[s
         values_HW = (values_HW.astype(np.float32) / scale).clip(0, 1)
     else:
         values_HW = np.asarray(_to_grey(image, recipe))
-    return Pixels(values_HW=values_HW, recipe=recipe, repairs=tuple(repairs))
+    return Pixels(values_HW=values_HW, extent_HW=extent_HW, recipe=recipe, repairs=tuple(repairs))
+
+
+def _draft(image: Image.Image, at_least: int, recipe: dict[str, Any]) -> tuple[float, float] | None:
+    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, neither side below `at_least`; return what it then fills.
+
+    The decoder then makes fewer pixels of each block of 8 x 8, which is their mean: much faster, and not aliased.
+    """
+    if image.draft("L", (at_least, at_least)) is None or image.size == (recipe["width"], recipe["height"]):
+        return None
+    recipe["decoded_at"] = [image.height, image.width]
+    scale = next(n for n in (2, 4, 8) if -(-recipe["width"] // n) == image.width)
+    return recipe["height"] / scale, recipe["width"] / scale
 
 
 def _bits_used(values_HW: np.ndarray) -> int:
