@@ -188,9 +188,9 @@ def _find_text(study: PulledStudy, table: ReportTable | None) -> tuple[str, Prob
         return "", ("no patient", "", True)
     if study.report:
         return study.report, None
-    if table is None:
-        return "", ("no report", "no report object that can be read, and no --reports", False)
-    return table.find(study)
+    own = "; ".join(dict.fromkeys(study.report_problems)) or "no report object"
+    text, problem = table.find(study) if table else ("", ("no report", "no --reports", False))
+    return text, problem and (problem[0], f"{own}; {problem[1]}", problem[2])
 
 
 def _rows(study: PulledStudy, audit: Audit) -> Iterator[Row]:

@@ -137,7 +137,7 @@ def persist(
                 "to go on where it stopped"
             ) from last
         sleep(pause)
-        wait *= 2
+        wait = wait * 2 if asked is None else wait
 
 
 def check_status(response: requests.Response) -> requests.Response:

@@ -72,26 +72,16 @@ def pull_study(server: DicomWebServer, study: Study, *, modality: str, folder: P
     for part in (folder / study.uid).glob(".*.part"):  # of a command that was killed: only one writes to the folder
         part.unlink(missing_ok=True)
     for instance in server.instances(study.uid):
-        file = f"{study.uid}/{instance.uid}.dcm"
         if instance.sop_class in REPORT_CLASSES | DOCUMENT_CLASSES:
             try:
-                _pull_instance(server, instance, folder / file)
-                texts.append(read_report_object(folder / file))
+                _pull_instance(server, instance, folder)
+                texts.append(read_report_object(folder / _file(instance)))
             except Unreadable as problem:
                 problems.append(problem.reason)
             continue
-        if aside := _set_aside(instance, modality):
-            items.append(PulledItem(uid=instance.uid, problem=aside[0], detail=aside[1]))
-            continue
-        try:
-            header = _pull_instance(server, instance, folder / file)
-        except Unreadable as problem:
-            items.append(PulledItem(uid=instance.uid, problem=problem.reason, detail=problem.detail, failure=True))
-            continue
-        items.append(PulledItem(uid=instance.uid, file=file, view=str(header.get("ViewPosition", "") or "")))
-        for name, keyword in (("age", "PatientAge"), ("modality", "Modality")):
-            if value := str(header.get(keyword, "") or ""):
-                attributes.setdefault(name, value)
+        item, known = _pull_image(server, instance, modality, folder)
+        items.append(item)
+        attributes = {**known, **attributes}
     return PulledStudy(
         uid=study.uid,
         patient=study.patient,
@@ -103,24 +93,48 @@ def pull_study(server: DicomWebServer, study: Study, *, modality: str, folder: P
     )
 
 
-def _set_aside(instance: Instance, modality: str) -> tuple[str, str] | None:
-    """Say why an instance is not worth pulling, as far as its listing tells."""
-    name = UID(instance.sop_class).name
-    if instance.sop_class and name != instance.sop_class and "Image Storage" not in name:
-        return "not an image", name
-    if _FOR_PROCESSING in name:
-        return "raw image, not for presentation", name
-    if modality and instance.modality and instance.modality not in modality.replace("\\", ",").split(","):
-        return "image of another modality", instance.modality
+def _pull_image(
+    server: DicomWebServer, instance: Instance, modality: str, folder: Path
+) -> tuple[PulledItem, dict[str, str]]:
+    """Bring an image, if it is one that is wanted; return it, and what its header says of the patient."""
+    aside = _set_aside(UID(instance.sop_class), instance.modality, modality)
+    if aside is None:
+        try:
+            header = _pull_instance(server, instance, folder)
+        except Unreadable as problem:
+            return PulledItem(uid=instance.uid, problem=problem.reason, detail=problem.detail, failure=True), {}
+        # The listing need not have said it.
+        aside = _set_aside(UID(str(header.get("SOPClassUID", ""))), str(header.get("Modality", "")), modality)
+    if aside is not None:
+        return PulledItem(uid=instance.uid, problem=aside[0], detail=aside[1]), {}
+    known = {name: str(header.get(tag, "") or "") for name, tag in (("age", "PatientAge"), ("modality", "Modality"))}
+    item = PulledItem(uid=instance.uid, file=_file(instance), view=str(header.get("ViewPosition", "") or ""))
+    return item, {name: value for name, value in known.items() if value}
+
+
+def _set_aside(sop_class: UID, modality: str, wanted: str) -> tuple[str, str] | None:
+    """Say why an instance is no image that is wanted, as far as its class and modality tell."""
+    if sop_class and sop_class.name != sop_class and "Image Storage" not in sop_class.name:
+        return "not an image", sop_class.name
+    if _FOR_PROCESSING in sop_class.name:
+        return "raw image, not for presentation", sop_class.name
+    if wanted and modality and modality not in wanted.replace("\\", ",").split(","):
+        return "image of another modality", modality
     return None
 
 
-def _pull_instance(server: DicomWebServer, instance: Instance, path: Path) -> pydicom.Dataset:
+def _file(instance: Instance) -> str:
+    """Where an instance lies below the folder."""
+    return f"{instance.study}/{instance.uid}.dcm"
+
+
+def _pull_instance(server: DicomWebServer, instance: Instance, folder: Path) -> pydicom.Dataset:
     """Return the header of an instance that is, or now is, on disk.
 
     Raises:
         Unreadable: The server does not give it.
     """
+    path = folder / _file(instance)
     if path.is_file():
         try:
             header = read_header(path)

@@ -62,12 +62,12 @@ class ReportTable:
         """
         value = self._value(study)
         if not value:
-            return "", ("no report", f"no report object, and no {self._key} to look for in {self.name}", False)
+            return "", ("no report", f"no {self._key} to look for in {self.name}", False)
         if value not in self._texts:
-            return "", ("no report", f"no report object, and its {self._key} is not in {self.name}", False)
+            return "", ("no report", f"its {self._key} is not in {self.name}", False)
         self._used.add(value)
         if len(self._patients[value]) > 1:
-            return "", (f"{self._key} of several patients", "", True)
+            return "", (f"{self._key} of several patients", f"its report in {self.name} is not trusted", True)
         return self._texts[value], None
 
     def notes(self) -> list[str]:
