@@ -106,6 +106,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def main(out: str, count: str, workers: str, seconds: str) -> None:
     """A command to be killed: small shards, so that there are many."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started without it
     preparing.PAIRS_PER_SHARD = 10
     preparing._WORTH_WORKERS = 1
     prepare(make_plans(int(count)), Path(out), reads=partial(read, seconds=float(seconds)), workers=int(workers))

@@ -113,7 +113,7 @@ def prepare_archive(
         id=id_column,
         keep=tuple(keep_columns),
     )
-    audit = Audit(table=source.name, total=len(source.frame) + len(source.malformed), notes=list(source.notes))
+    audit = Audit(table=source.name, total=len(source) + len(source.malformed), notes=list(source.notes))
     shares = {"seed": seed, "val_share": val_share, "test_share": test_share}
     plans = plan_pairs(source, columns, images, where, shares, audit)
     settings = {
@@ -127,6 +127,6 @@ def prepare_archive(
 
 
 def _text_columns(text_column: str, table: Table) -> tuple[str, ...]:
-    if text_column in table.frame.columns:
+    if text_column in table.header:
         return (text_column,)
     return tuple(name.strip() for name in text_column.split(","))

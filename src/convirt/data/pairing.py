@@ -14,7 +14,7 @@ from convirt.data.records import ImageRecord
 from convirt.data.reports import MIN_TOKENS, Lexicon, Report, fields_report, load_lexicon, parse_report
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One usable row: one image and the text beside it."""
 
@@ -31,7 +31,7 @@ class Row:
     attributes: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PairPlan:
     """One pair to be: rows that share a text."""
 
