@@ -42,7 +42,7 @@ _PARTICLE = (
 )
 _GAP = r"(?:[ \t]+|[ \t]*\n[ \t]*)"
 _GIVEN = rf"(?:{_INITIAL}[ \t]*){{0,3}}"
-_SMALL = rf"(?!(?i:{_NO_NAMES})\b)(?!x{{2,}}\b)[{_LOWER}]{{3,}}"
+_SMALL = rf"(?!(?i:{_NO_NAMES})\b)(?!x{{2,}}\b)[{_LOWER}][{_LOWER}'’-]+[{_LOWER}]"
 _TAIL = r"(?:,?[ \t]+(?:Jr|Sr|III|II|IV)\b\.?)?"
 
 
@@ -58,7 +58,8 @@ _FULL = rf"(?:{_name(_MIXED, 2, 4)}|{_INITIAL}[ \t]*{_GIVEN}{_MIXED})"
 _LISTED = rf"{_ANY}(?:,[ \t]*{_name(_WORD, 1, 3)}(?:[ \t]+[{_UPPER}]\b\.?)?)?"
 _SMALL_TITLE = (
     r"(?:(?:Drs?|Dres|Dra|Mrs|Mr|Ms|Prof|Srta|Sra|Sr|Dña)\b\.?|"
-    r"(?:Doctor|Doctora|Professor|Profesora?|Miss|Mister|Nurse|Don|Doña|Señora?|Sister|Technologist))"
+    r"(?:Doctor|Doctora|Professor|Profesora?|Miss|Mister|Nurse|Don|Doña|Señora?|Sister|Brother|Father|"
+    r"Technologist|Radiographer|Sonographer|Physician|Therapist|Resident|Fellow|Intern))"
 )
 _LARGE_TITLE = r"(?:(?:DRS?|DRA|MRS|MR|MS|PROF|SRA?)\.|DOCTOR|NURSE)"
 _TITLE = rf"(?:{_SMALL_TITLE}|{_LARGE_TITLE})"
@@ -81,8 +82,8 @@ _SIGNED = (
 _LABELS = (
     r"(?:(?:attending|referring|ordering|requesting|primary|consulting|staff|reading|emergency)[ \t]+)?"
     r"(?:physician|provider|radiologist|surgeon|doctor|clinician)|"
-    r"patient|pt|name|paciente|cc|radiologist|technologist|tech|sonographer|resident|fellow|attending|physician|surgeon|"
-    r"doctor|provider|author|transcriptionist|dictating|nurse|rad[ií][oó]logo|m[eé]dico|t[eé]cnico|facultativo|firma|"
+    r"patient|pt|(?<!\w[ \t])name|paciente|cc|radiologist|technologist|tech|sonographer|resident|fellow|attending|"
+    r"physician|surgeon|doctor|provider|author|transcriptionist|dictating|nurse|rad[ií][oó]logo|m[eé]dico|t[eé]cnico|facultativo|firma|"
     r"signature|operator|consultant|clinician|assistant|mother|father|spouse|guardian|(?:next[ \t]+of[ \t]+kin)|contact"
 )
 _TOLD = (
@@ -98,11 +99,22 @@ _DEGREE = (
 )
 
 
+# A full name after these is a person's; a single capitalised word need not be.
+_BESIDE = (
+    r"(?:read|seen|reviewed|evaluated|examined|rounded|spoken|confirmed|corroborated)[ \t]+with|per|by|attn:?|"
+    r"(?:daughter|son|wife|husband|mother|father|brother|sister|spouse|partner|cousin|aunt|uncle|niece|nephew|parent|"
+    r"guardian|caregiver|hija|hijo|esposa|esposo|marido|madre|padre|hermana|hermano),?"
+)
+
+
 def _rule(pattern: str, needs: str) -> Rule:
     return Rule(kind="NAME", pattern=re.compile(pattern), needs=tuple(needs.split("|")))
 
 
-_TITLES_NEED = "dr|mr|ms|miss|mister|prof|sr|dñ|doct|nurse|don|doñ|señ|sister|techn"
+_TITLES_NEED = (
+    "dr|mr|ms|miss|mister|prof|sr|dñ|doct|nurse|don|doñ|señ|brother|father|sister|techn|graph|phys|thera|resid|fellow|"
+    "intern"
+)
 _DEGREES_NEED = "m.d|md|phd|ph.d|d.o|do|rn|r.n|pa|na|frcr|facr|mb|dpm|dds|rdms|rt|n.p|np|lpn|msn|cnm"
 _SIGNED_NEED = "by|por|fdo|nam|nombre|apellido"
 _LABELS_NEED = ":"
@@ -117,8 +129,16 @@ NAMES = (
         _DEGREES_NEED,
     ),
     _rule(rf"\b(?i:{_SIGNED})[ \t:]*(?:\n[ \t]*)?(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _SIGNED_NEED),
-    _rule(rf"(?<!\w)(?<!\w[ \t])(?i:{_LABELS})[ \t]*:[ \t]*(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _LABELS_NEED),
+    _rule(rf"(?<!\w)(?i:{_LABELS})[ \t]*:[ \t]*(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _LABELS_NEED),
     _rule(rf"\b(?i:{_TOLD})[ \t]+(?P<id>{_FULL})", _TOLD_NEED),
+    _rule(
+        rf"\b(?i:{_BESIDE})[ \t]+(?P<id>{_name(_MIXED, 2, 4)})",
+        "with|per|by|attn|er|son|wif|hus|ous|aunt|uncle|ie|hij|ma",
+    ),
+    _rule(
+        rf"\b(?P<id>{_name(_WORD, 2, 4)}),?[ \t]+(?i:is|was|es)[ \t]+(?i:an?|una?)[ \t]+\d{{1,3}}[ \t-]?(?i:y|año)",
+        "y|año",
+    ),
     _rule(
         rf"\b(?i:the[ \t]+patient,?|patient|paciente|named)[ \t]+(?P<id>{_name(_MIXED, 2, 4)})",
         "patient|paciente|named",

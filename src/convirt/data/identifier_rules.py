@@ -174,7 +174,7 @@ NUMBERS = (
     _rule(
         "PHONE",
         r"\b(?i:phone|telephone|tel|tel[eé]fono|tfno|tlf|m[oó]vil|pager|beeper|fax|cell|mobile|ext|extension|extensi[oó]n|"
-        r"busca|call|paged|contact)\b\.?(?i:\s*(?:number|no\.?|#|n[º°]|at))?[\s:#.]{0,3}"
+        r"busca|call|paged?|dial|contact)\b\.?(?i:\s*(?:number|no\.?|#|n[º°]|at))?[\s:#.]{0,3}"
         r"(?P<id>\(?\+?\d[\d ().-]{1,16}\d)(?!\w|[/:]\d)(?!\s*(?:mm|cm|mg|%))",
         lambda match: len(_digits(match["id"])) >= 4 and not re.fullmatch(r"[\d]+\.\d{1,3}", match["id"]),
     ),
@@ -194,7 +194,7 @@ NUMBERS = (
     _rule("RECORD", r"\b(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b"),
     _rule(
         "AGE",
-        r"(?<![\w.,/-])(?P<id>(?:9\d|1[01]\d)(?:[\s-]*(?i:years?|yrs?|y)[\s-]*(?i:old|of\s+age|/?o)\b\.?|\s*(?i:yo|y\.o\.)\b|"
+        r"(?<![\w.,/-])(?P<id>(?:9\d|1[01]\d)(?:[\s-]*(?i:years?|yrs?|y)[\s-]*(?i:old|of\s+age|/?o)\b\.?|\s*(?i:yo\b|y\.o\.)|"
         r"[\s-]+(?i:yrs?\b\.?)(?!\s+ago)|\s+años\b))",
     ),
     _rule(

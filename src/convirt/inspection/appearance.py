@@ -1,10 +1,10 @@
 """How an image looks, in numbers: two measures of likeness that do not mind resizing, re-encoding or windowing.
 
-The *coarse* one, 16 x 16 ranks of grey, is kept for every image and finds candidates. The *fine* one, 64 x 64 pixels
+The *coarse* one, 16 x 16 ranks of grey, is kept for every image and finds candidates. The *fine* one, 128 x 128 pixels
 without their slow shades, is computed for candidates alone and decides: bodies in the same pose share their shades but
 not their ribs, vessels and letters.
 
-Shapes: H, W sides of an image; C = 16 side of the coarse measure; F = 64 side of the fine one.
+Shapes: H, W sides of an image; C = 16 side of the coarse measure; F = 128 side of the fine one.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from convirt.data.corpora import decode
 from convirt.data.records import ImageRecord
 
 COARSE = 16
-FINE = 64
+FINE = 128
 _BLACK = 4 / 255  # padding that went through a JPEG is not quite 0
 _SHADES = 3.0  # sigma of what counts as a slow shade, fine pixels
-_REACH = 3  # largest shift that is looked for, fine pixels
+_REACH = 6  # largest shift that is looked for, fine pixels
 
 
 @dataclass(frozen=True, kw_only=True)

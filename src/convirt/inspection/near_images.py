@@ -18,9 +18,9 @@ from convirt.data.records import ImageRecord
 from convirt.inspection.appearance import fine, likeness
 from convirt.inspection.banding import Candidates
 
-COARSE_LEAST = 0.75
+COARSE_LEAST = 0.7
 """Least cosine of what two images have beyond the mean picture."""
-FINE_LEAST = 0.65
+FINE_LEAST = 0.6
 """Least likeness of two images' detail to call them near-duplicates."""
 MOST_CHECKED = 100_000
 """Candidates that are read again at most, the likeliest first."""
@@ -81,7 +81,7 @@ class MeanPicture:
 
 def _bands(coarse_ND: Measures, places_N: np.ndarray, picture: MeanPicture) -> np.ndarray:
     """Return the bands of some images' signatures, uint32 [bands, N]; the more images, the more bits in a band."""
-    width = int(np.clip(np.ceil(np.log2(len(places_N))), 8, 20))
+    width = int(np.clip(np.ceil(np.log2(len(places_N))) - 2, 6, 18))  # some four images in a bucket
     number = _BITS // width
     weights = (1 << np.arange(width)).astype(np.uint32)
     bands_BN = np.empty((number, len(places_N)), np.uint32)

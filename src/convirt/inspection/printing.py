@@ -14,6 +14,8 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
     console.print(_repetitions(audit["within"]))
     if audit["identifiers"]["texts"]:
         console.print(_identifiers(audit["identifiers"]))
+        missed = audit["identifiers"]["cannot_find"]
+        console.print(f"not found by rules: {'; '.join(missed)}", style="dim", markup=False, highlight=False)
     if "against" in audit:
         console.print(_shared(audit["against"]))
         console.print(f"patients: {audit['against']['patients_note']}", markup=False, soft_wrap=True)
@@ -29,7 +31,7 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     return table
 
 
@@ -42,14 +44,14 @@ def _counts(audit: dict[str, Any]) -> Table:
 
 
 def _repetitions(within: dict[str, Any]) -> Table:
-    table = _table("Repetitions", "what", "groups", "beyond the first", "across splits", "across patients")
+    table = _table("Repetitions", "what", "groups", "more", "across splits", "patients")
     for title, name in (("same source file", "files"), ("same pixels", "pixels"), ("same report", "reports")):
         found = within[name]
         table.add_row(title, *(f"{found[key]:,}" for key in ("groups", "surplus", "across_splits", "across_patients")))
     near, texts = within["near_images"], within["near_reports"]
     across = [f"{near[key]:,}" for key in ("across_splits", "across_patients")]
-    table.add_row("near-duplicate images, pairs", f"{near['pairs']:,}", "", *across)
-    table.add_row("near-duplicate reports, pairs", f"{texts['pairs']:,}", "", f"{texts['across_splits']:,}", "")
+    table.add_row("pairs of near-duplicate images", f"{near['pairs']:,}", "", *across)
+    table.add_row("pairs of near-duplicate reports", f"{texts['pairs']:,}", "", f"{texts['across_splits']:,}", "")
     table.add_row("patients in several splits", f"{within['patients_across_splits']:,}", "", "", "")
     return table
 
@@ -60,8 +62,6 @@ def _identifiers(found: dict[str, Any]) -> Table:
         if row["count"]:
             table.add_row(row["kind"], f"{row['count']:,}", f"{row['texts']:,}")
     table.add_row("any", "", f"{found['texts_with_any']:,} of {found['texts']:,}")
-    table.caption = f"not found by rules, among others: {found['cannot_find'][0]}; {found['cannot_find'][3]}"
-    table.caption_justify = "left"
     return table
 
 
