@@ -80,7 +80,7 @@ def main() -> None:
     )
     print(f"{time.perf_counter() - start:.1f} s ({time.process_time() - busy:.1f} s of a processor), {peak()}")
     start, busy = time.perf_counter(), time.process_time()
-    hold_out_pairs(plans, 5000, partial(read_study, root, texts, Options()), seed=0)
+    hold_out_pairs(plans, 5000, partial(read_study, root, texts, Options()), Options())
     print(f"held out 5,000 random pairs, their texts read: {time.perf_counter() - start:.1f} s ", end="")
     print(f"({time.process_time() - busy:.1f} s of a processor), {peak()}")
 

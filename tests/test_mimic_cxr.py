@@ -2,10 +2,10 @@
 
 import csv
 import gzip
-import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,26 @@ import pytest
 import trees
 from convirt.data.audit import Audit
 from convirt.data.corpora import Corpus
-from convirt.data.options import Options
 from convirt.data.pixels import Unreadable
 from convirt.data.sources import mimic_cxr
 from convirt.data.sources.counts import Figure, compare, notes
-from convirt.data.sources.mimic_cxr import prepare_mimic_cxr
+from convirt.data.sources.mimic_cxr import MIMIC_DEFAULTS, prepare_mimic_cxr
 from convirt.data.sources.rows import MAX_CELL, StreamedTable, read_cells
 from convirt.data.sources.texts import MAX_REPORT, FolderTexts, ZipTexts
 from convirt.errors import InputError
+from trees import audit_of
 
 METADATA = "mimic-cxr-2.0.0-metadata.csv"
 
 
 def prepare(root: Path, out: Path, **arguments: Any) -> Corpus:
-    options = Options(image_size=24, ids="plain", workers=1, seed=arguments.pop("seed", 0))
-    failures = arguments.pop("max_failures", 0.1)
-    options = Options(**{**vars(options), "max_failures": failures})
+    own = {name: arguments.pop(name) for name in ("seed", "max_failures", "unsectioned") if name in arguments}
+    options = replace(MIMIC_DEFAULTS, image_size=24, ids="plain", workers=1, **own)
     return Corpus.open(prepare_mimic_cxr(root, out, options=options, **arguments))
 
 
-def audit_of(corpus: Corpus) -> dict[str, Any]:
-    return json.loads((corpus.path / "audit.json").read_text())
-
-
 def refused(root: Path, out: Path, **arguments: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        prepare(root, out, **arguments)
-    assert "\n" not in str(caught.value)
-    assert not out.exists()
-    return str(caught.value)
+    return trees.refused(prepare, root, out, **arguments)
 
 
 def change_table(path: Path, change: Callable[[list[list[str]]], None]) -> None:
@@ -153,6 +144,18 @@ def test_validation_pairs_are_counted_after_short_reports(tmp_path: Path) -> Non
         corpus = prepare(tmp_path / "tree", tmp_path / split, split=split, val_pairs=4)
         assert len(corpus) == 10
         assert len(corpus.indices("val")) == 4
+
+
+def test_reports_without_sections(tmp_path: Path) -> None:
+    plain = "AP CHEST, 5:17 A.M.  The lungs are clear."
+    trees.make_mimic_cxr(tmp_path / "tree", 10, report=lambda s: plain if s % 2 else trees.mimic_report(s))
+    corpus = prepare(tmp_path / "tree", tmp_path / "a", split="paper", val_pairs=3)
+    assert len(corpus) == 5
+    assert len(corpus.indices("val")) == 3
+    audit = audit_of(corpus)
+    assert audit["dropped"]["neither Findings nor Impression"]["count"] == 9
+    assert audit["rows"]["failed"] == 0
+    assert len(prepare(tmp_path / "tree", tmp_path / "b", unsectioned="keep")) == 10
 
 
 def test_validation_by_patient(tree: Path, tmp_path: Path) -> None:

@@ -4,14 +4,20 @@ import csv
 import gzip
 import hashlib
 import io
+import json
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from convirt.data.corpora import Corpus
+from convirt.errors import InputError
 
 
 def columns(names: str) -> list[str]:
@@ -36,6 +42,20 @@ CHEXPERT_PLUS = columns(
 
 Write = Callable[[Path, int], None]
 """Writes the image of a number to a path."""
+
+
+def audit_of(corpus: Corpus) -> dict[str, Any]:
+    """What `audit.json` of a corpus says."""
+    return json.loads((corpus.path / "audit.json").read_text())
+
+
+def refused(prepare: Callable[..., Corpus], root: Path, out: Path, **arguments: Any) -> str:
+    """Prepare, expecting one line of refusal and nothing written; return the line."""
+    with pytest.raises(InputError) as caught:
+        prepare(root, out, **arguments)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    return str(caught.value)
 
 
 def write_jpg(path: Path, number: int) -> None:

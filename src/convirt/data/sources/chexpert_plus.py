@@ -20,9 +20,10 @@ from typing import Any, Literal
 from rich.progress import track
 
 from convirt.data.audit import EXCLUDED, Audit
-from convirt.data.corpora import check_free
+from convirt.data.identities import table_mark
 from convirt.data.pairing import PairPlan, Row
 from convirt.data.pixels import Unreadable
+from convirt.data.preparing import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.rows import StreamedTable, read_cells
@@ -62,8 +63,8 @@ class TableReports:
         """Return the reports of a table of CheXpert Plus."""
         return cls(path=table.path, columns=tuple(table.header.index(name) for name in _TEXTS))
 
-    def read(self, place: Place) -> str:
-        """Return Findings and Impression where the table has them, else the whole report.
+    def read(self, place: Place) -> str | tuple[str, str]:
+        """Return Findings and Impression where the table has one of them, else the whole report.
 
         Raises:
             Unreadable: The table has changed since it was planned from.
@@ -72,10 +73,7 @@ class TableReports:
         if len(cells) <= max(self.columns):
             raise Unreadable("report not found", "the table has changed")
         findings, impression, report = (_known(cells[column]) for column in self.columns)
-        if findings or impression:
-            titled = (("FINDINGS", findings), ("IMPRESSION", impression))
-            return "\n\n".join(f"{title}:\n{text}" for title, text in titled if text)
-        return report
+        return (findings, impression) if findings or impression else report
 
 
 def prepare_chexpert_plus(
@@ -112,7 +110,7 @@ def prepare_chexpert_plus(
     root, out = Path(root), Path(out)
     if not root.is_dir():
         raise InputError(f"{root} is no folder; --root names the folder of CheXpert Plus")
-    check_free(out)
+    check_out(out)
     source = report_table(root, table, where, keep_columns)
     audit = Audit(table=source.name, total=0)
     plans, listed = plan_chexpert_plus(root, source, audit, keep=keep_columns)
@@ -121,14 +119,22 @@ def prepare_chexpert_plus(
         plans = _split_anew(plans, shares, audit)
     settings = {
         "source": "chexpert-plus",
-        "table": {"name": source.name, "sha256": source.sha256},
+        "table": {"name": source.name, "mark": table_mark(source.sha256)},
         "where": list(where),
         "keep_columns": list(keep_columns),
         "split": shares if split == "patient" else "official",
     }
     read = partial(read_study, root, TableReports.of(source), options)
     return prepare_studies(
-        plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
+        plans,
+        read,
+        out,
+        options=options,
+        settings=settings,
+        audit=audit,
+        salt=source.sha256,
+        figures=FIGURES,
+        listed=listed,
     )
 
 

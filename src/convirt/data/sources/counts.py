@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from convirt.data.audit import Audit
+from convirt.data.making import Read
 from convirt.data.options import Options
 from convirt.data.pairing import PairPlan
-from convirt.data.preparing import Read, prepare_corpus
+from convirt.data.preparing import prepare_corpus
 
 PAPER = "ConVIRT, section 3.1"
 
@@ -69,6 +70,7 @@ def prepare_studies(
     options: Options,
     settings: dict[str, Any],
     audit: Audit,
+    salt: str = "",
     figures: Sequence[Figure],
     listed: Mapping[str, float],
 ) -> Path:
@@ -82,7 +84,7 @@ def prepare_studies(
         compared[:] = compare(figures, {**listed, **final})
         return notes(compared)
 
-    prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, conclude=conclude)
+    prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, salt=salt, conclude=conclude)
     if compared:
         Console().print(to_table(compared))
     return out

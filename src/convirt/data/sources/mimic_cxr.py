@@ -21,8 +21,9 @@ from typing import Literal
 from rich.progress import track
 
 from convirt.data.audit import EXCLUDED, Audit
-from convirt.data.corpora import check_free
+from convirt.data.identities import table_mark
 from convirt.data.pairing import PairPlan, Row
+from convirt.data.preparing import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import PAPER, Figure, prepare_studies
 from convirt.data.sources.rows import StreamedTable
@@ -62,6 +63,7 @@ _LEVELS = ("files", "p[0-9]{2}", "p[0-9]{8}", r"s(?P<study>[0-9]{8})\.txt")
 _IDS = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]|\.(?!\.)){0,80} [0-9]{8} [0-9]{8}")
 _SUFFIXES = (".jpg", ".jpeg", ".dcm")
 
+MIMIC_DEFAULTS = replace(DEFAULTS, unsectioned="drop")
 Split = Literal["official", "paper", "patient"]
 
 
@@ -74,7 +76,7 @@ def prepare_mimic_cxr(
     val_pairs: int = 5000,
     where: Sequence[str] = (),
     labels: Literal["none", "chexpert", "negbio"] = "none",
-    options: SharedOptions = DEFAULTS,
+    options: SharedOptions = MIMIC_DEFAULTS,
 ) -> Path:
     """Turn MIMIC-CXR-JPG 2.0.0 and the reports of MIMIC-CXR into a prepared corpus: a pair is a study.
 
@@ -87,7 +89,7 @@ def prepare_mimic_cxr(
         val_pairs: How many pairs `paper` and `patient` hold out for validation.
         where: Filters `column=value1,value2` on the metadata, for example `ViewPosition=PA,AP`; default: all views.
         labels: Labels of the study to keep with each pair.
-        options: What all sources share.
+        options: What all sources share; reports with neither Findings nor Impression are dropped, as in the paper.
 
     Returns:
         The corpus folder.
@@ -99,7 +101,7 @@ def prepare_mimic_cxr(
     root, out = Path(root), Path(out)
     if not root.is_dir():
         raise InputError(f"{root} is no folder; --root names the folder of MIMIC-CXR-JPG")
-    check_free(out)
+    check_out(out)
     texts = find_reports(root, reports)
     read = partial(read_study, root, texts, options)
     table = image_table(root, where)
@@ -107,11 +109,11 @@ def prepare_mimic_cxr(
     plans, listed = plan_mimic_cxr(root, table, texts, audit, official=split == "official", labels=labels)
     if split != "official":
         draw = hold_out_pairs if split == "paper" else hold_out_patients
-        plans = draw(plans, val_pairs, read, seed=options.seed)
+        plans = draw(plans, val_pairs, read, options)
         audit.notes.append(f"split {split}: {shared_patients(plans)} patients have pairs both in train and in val")
     settings = {
         "source": "mimic-cxr",
-        "table": {"name": table.name, "sha256": table.sha256},
+        "table": {"name": table.name, "mark": table_mark(table.sha256)},
         "reports": texts.path.name,
         "where": list(where),
         "labels": labels,
@@ -119,7 +121,15 @@ def prepare_mimic_cxr(
     }
     figures = (*FIGURES, *(OFFICIAL if split == "official" else PAPER_SPLIT))
     return prepare_studies(
-        plans, read, out, options=options, settings=settings, audit=audit, figures=figures, listed=listed
+        plans,
+        read,
+        out,
+        options=options,
+        settings=settings,
+        audit=audit,
+        salt=table.sha256,
+        figures=figures,
+        listed=listed,
     )
 
 

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Protocol
 
 from convirt.data.audit import Audit
+from convirt.data.making import Read
 from convirt.data.options import Options
-from convirt.data.pairing import PairContent, PairPlan, Row, make_content, read_image
+from convirt.data.pairing import PairContent, PairPlan, Row, is_usable, make_content, read_image
 from convirt.data.pixels import Unreadable
-from convirt.data.reports import MIN_TOKENS
 from convirt.data.sources.texts import Place
 from convirt.errors import InputError
 
-Read = Callable[[PairPlan], PairContent]
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan(PairPlan):
     """A pair to be whose text stays in its file until a worker reads it."""
 
@@ -57,9 +55,9 @@ class Listing:
 
 
 class Texts(Protocol):
-    """Gives the text at a place: `ZipTexts`, `FolderTexts`, or the rows of a table."""
+    """Gives the text at a place (or its Findings and Impression): `ZipTexts`, `FolderTexts`, the rows of a table."""
 
-    def read(self, place: Place) -> str: ...
+    def read(self, place: Place) -> str | tuple[str, str]: ...
 
 
 def read_study(root: Path, texts: Texts, options: Options, plan: PairPlan) -> PairContent:
@@ -187,18 +185,19 @@ def joined_views(rows: Sequence[Row]) -> str:
     return "; ".join(dict.fromkeys(row.view for row in rows if row.view))
 
 
-def hold_out_pairs(plans: Sequence[PairPlan], number: int, read: Read, *, seed: int) -> list[PairPlan]:
+def hold_out_pairs(plans: Sequence[PairPlan], number: int, read: Read, options: Options) -> list[PairPlan]:
     """Put `number` random pairs in `val` and all others in `train`, whoever their patients are (ConVIRT, appendix A).
 
-    Pairs are ranked by a hash of seed and id; those whose text is too short to be kept are passed over, so that
+    Pairs are ranked by a hash of seed and id; those whose text cannot be kept are passed over, so that
     exactly `number` are left after them. Only the texts of the drawn pairs are read.
     """
-    chosen = set(islice((plan.pair_id for plan in _ranked(plans, seed) if _is_usable(plan, read)), number))
+    ranked = sorted(plans, key=lambda plan: _rank("validation pairs", options.seed, plan.pair_id))
+    chosen = set(islice((plan.pair_id for plan in ranked if _has_text(plan, read, options)), number))
     _check_number(len(chosen), number, len(plans))
     return [replace(plan, split="val" if plan.pair_id in chosen else "train") for plan in plans]
 
 
-def hold_out_patients(plans: Sequence[PairPlan], number: int, read: Read, *, seed: int) -> list[PairPlan]:
+def hold_out_patients(plans: Sequence[PairPlan], number: int, read: Read, options: Options) -> list[PairPlan]:
     """Put random patients with `number` usable pairs together in `val` and all others in `train`.
 
     A patient who would make them more than `number` is passed over.
@@ -208,11 +207,12 @@ def hold_out_patients(plans: Sequence[PairPlan], number: int, read: Read, *, see
         patients.setdefault(plan.patient, []).append(plan)
     chosen: set[str] = set()
     left = number
-    for patient in sorted(patients, key=lambda name: _rank("validation patients", seed, name)):
+    for patient in sorted(patients, key=lambda name: _rank("validation patients", options.seed, name)):
         if not left:
             break
-        if len(patients[patient]) <= left:
-            left -= sum(_is_usable(plan, read) for plan in patients[patient])
+        usable = sum(_has_text(plan, read, options) for plan in patients[patient])
+        if 0 < usable <= left:
+            left -= usable
             chosen.add(patient)
     _check_number(number - left, number, len(plans))
     return [replace(plan, split="val" if plan.patient in chosen else "train") for plan in plans]
@@ -226,20 +226,15 @@ def shared_patients(plans: Sequence[PairPlan]) -> int:
     return sum(len(names) > 1 for names in splits.values())
 
 
-def _ranked(plans: Sequence[PairPlan], seed: int) -> list[PairPlan]:
-    return sorted(plans, key=lambda plan: _rank("validation pairs", seed, plan.pair_id))
-
-
 def _rank(purpose: str, seed: int, name: str) -> bytes:
     return sha256(f"{seed}\0{purpose}\0{name}".encode()).digest()
 
 
-def _is_usable(plan: PairPlan, read: Read) -> bool:
+def _has_text(plan: PairPlan, read: Read, options: Options) -> bool:
     try:
-        report = read(replace(plan, rows=())).report
+        return is_usable(read(replace(plan, rows=())).report, options)
     except Unreadable:
         return False
-    return report.tokens >= MIN_TOKENS and bool(report.sentences)
 
 
 def _check_number(found: int, number: int, pairs: int) -> None:
