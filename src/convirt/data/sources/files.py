@@ -29,7 +29,7 @@ def only_one(place: Path) -> Iterator[None]:
     Raises:
         InputError: Another process holds it.
     """
-    lock = place.with_name(f".{place.name}.lock")
+    lock = place.with_name(f".{place.name.lstrip('.')}.lock")
     with open(lock, "wb") as handle:
         with suppress(ImportError):  # no such locks on Windows
             import fcntl
