@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from convirt.data.catalogue import write_catalogue
 from convirt.data.preparing import PAIRS_PER_SHARD
 from convirt.data.shards import SCHEMA, Fingerprint, shard_name, write_about
 
@@ -63,6 +64,7 @@ def write(out: Path, pairs: int) -> None:
                 }
                 stream.write_batch(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
     fingerprint = Fingerprint(SIZE).hexdigest()
+    write_catalogue(out, names)
     write_about(out, shards=names, image_size=SIZE, fingerprint=fingerprint, counts=counts, settings={})
 
 

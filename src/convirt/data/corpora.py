@@ -1,8 +1,8 @@
 """Prepared corpora: the image-report pairs of ConVIRT, section 2.1, on disk.
 
-A corpus is a folder of Arrow shards that `datasets.load_from_disk` memory-maps row by row, with `corpus.json`
-(format, image size, fingerprint, counts, settings) and `audit.json` (what became of every row of the source) beside
-them. Opening a corpus, or reading a column such as `patient_ids`, touches no image bytes.
+A corpus is a folder of Arrow shards, mapped row by row, with `corpus.json` (format, image size, fingerprint, counts,
+settings), `catalogue.arrow` and `audit.json` (what became of every row of the source) beside them; the `datasets`
+library loads it as well. Opening a corpus touches no shard: its time and memory are those of the catalogue.
 """
 
 import errno
@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from convirt.data.catalogue import Catalogue, read_catalogue, write_catalogue
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import (
     FORMAT,
@@ -31,6 +31,7 @@ from convirt.data.shards import (
     Fingerprint,
     ShardWriter,
     check_free,
+    map_shards,
     pixels,
     shard_name,
     sync,
@@ -61,14 +62,15 @@ class Corpus:
         settings: How it was prepared.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], rows: datasets.Dataset) -> None:
+    def __init__(self, path: Path, about: dict[str, Any], catalogue: Catalogue) -> None:
         self.path = path
         self.fingerprint: str = about["fingerprint"]
         self.image_size: int = about["image_size"]
         self.settings: dict[str, Any] = about["settings"]
-        self.patient_ids: np.ndarray = rows.data.column("patient_id").to_numpy()
-        self.splits: np.ndarray = rows.data.column("split").to_numpy()
-        self._rows = rows
+        self.patient_ids = catalogue.patients
+        self.splits = catalogue.splits
+        self._catalogue = catalogue
+        self._shards: dict[int, pa.Table] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "Corpus":
@@ -85,9 +87,8 @@ class Corpus:
             about = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
             if about["format"] != FORMAT:
                 raise InputError(f"{path} has corpus format {about['format']}, this version reads {FORMAT}; {remedy}")
-            rows = datasets.load_from_disk(str(path))
-            assert isinstance(rows, datasets.Dataset)
-            corpus = cls(path, about, rows)
+            corpus = cls(path, about, read_catalogue(path))
+            corpus._check_shards()
         except (OSError, KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
             if isinstance(error, InputError):
                 raise
@@ -96,12 +97,45 @@ class Corpus:
             raise InputError(f"{path} should hold {about['counts']['pairs']} pairs, has {len(corpus)}; {remedy}")
         return corpus
 
+    def _check_shards(self) -> None:
+        """Raise a `ValueError` if a shard is missing or was cut; what else can be wrong with it shows when it is read.
+
+        All names and sizes are asked for at once: a corpus may have thousands of shards.
+        """
+        with os.scandir(self.path) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries}
+        for name, size in zip(("state.json", *self._catalogue.shards), (None, *self._catalogue.sizes), strict=True):
+            if name not in sizes:
+                raise ValueError(f"{name} is missing")
+            if size not in (None, sizes[name]):
+                raise ValueError(f"{name} has {sizes[name]} bytes, should have {size}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.path,)
+
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.splits)
+
+    def _row(self, index: int) -> pa.Table:
+        """Return one row, in the file that is mapped."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self._catalogue.ends, index, side="right"))
+        start = int(self._catalogue.ends[number - 1]) if number else 0
+        return self._shard(number).slice(index - start, 1)
+
+    def _shard(self, number: int) -> pa.Table:
+        if number not in self._shards:
+            name = self._catalogue.shards[number]
+            try:
+                self._shards[number] = map_shards(self.path, [name])
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(f"{self.path / name} is damaged ({error}); prepare the corpus again") from error
+        return self._shards[number]
 
     def pair(self, index: int) -> Pair:
         """Read one pair, with the encoded bytes of its images."""
-        row = self._rows[int(index)]
+        (row,) = self._row(int(index)).to_pylist()
         return Pair(
             pair_id=row["pair_id"],
             patient_id=row["patient_id"],
@@ -114,15 +148,17 @@ class Corpus:
 
     def table(self, indices: np.ndarray) -> pa.Table:
         """Read pairs as an Arrow table whose columns are those of `SCHEMA`, in the order of `indices`."""
-        return self._rows.with_format("arrow")[indices.tolist()].cast(SCHEMA)
+        rows = [self._row(int(index)) for index in indices]
+        return pa.concat_tables([SCHEMA.empty_table(), *rows]).combine_chunks()
 
     def image_bytes(self) -> np.ndarray:
         """Return how many bytes the encoded images of each pair take, int64 [pairs]; touches no image bytes."""
-        sizes = []
-        for chunk in self._rows.data.column("images").chunks:
-            lengths = pc.binary_length(pc.struct_field(chunk.flatten(), "encoded")).to_numpy(zero_copy_only=False)
-            ends = np.cumsum(pc.list_value_length(chunk).to_numpy(zero_copy_only=False))
-            sizes.append(np.diff(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[np.r_[0, ends]]))
+        sizes = [np.empty(0, dtype=np.int64)]
+        for number in range(len(self._catalogue.shards)):
+            for chunk in self._shard(number).column("images").chunks:
+                lengths = pc.binary_length(pc.struct_field(chunk.flatten(), "encoded")).to_numpy(zero_copy_only=False)
+                ends = np.cumsum(pc.list_value_length(chunk).to_numpy(zero_copy_only=False))
+                sizes.append(np.diff(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[np.r_[0, ends]]))
         return np.concatenate(sizes).astype(np.int64)
 
     def indices(self, split: str) -> np.ndarray:
@@ -132,8 +168,8 @@ class Corpus:
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def column_lengths(self, name: str) -> np.ndarray:
-        """Return how many `images` or `sentences` each pair has, int64 [pairs]; touches no image bytes."""
-        return pc.list_value_length(self._rows.data.column(name)).to_numpy().astype(np.int64)
+        """Return how many `images` or `sentences` each pair has, int64 [pairs]; touches no shard."""
+        return {"images": self._catalogue.images, "sentences": self._catalogue.sentences}[name]
 
 
 class CorpusWriter:
@@ -232,6 +268,7 @@ class CorpusWriter:
             counts=self.counts(),
             settings=self.settings,
         )
+        write_catalogue(self._folder, self._shards)
         write_json(self._folder / "audit.json", self.audit)
         sync(self._folder)
         check_free(self.out)

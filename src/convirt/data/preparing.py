@@ -19,6 +19,7 @@ from rich.progress import Progress
 from rich.table import Table as RichTable
 
 from convirt.data.audit import Audit, Entry
+from convirt.data.catalogue import write_catalogue
 from convirt.data.engines import ENGINES, Task, run_here
 from convirt.data.identities import Identities
 from convirt.data.making import Job, Read
@@ -185,6 +186,7 @@ def _conclude(
     work: Unfinished, settings: Any, options: Options, audit: Audit, shards: int, conclude: Conclude | None
 ) -> None:
     """Gather the pieces in their order and write what stands beside the shards."""
+    work.sweep()  # a worker that died left its part
     fingerprint = Fingerprint(options.image_size)
     counts: Counter[str] = Counter()
     names: list[str] = []
@@ -212,6 +214,7 @@ def _conclude(
         counts=final,
         settings=settings,
     )
+    write_catalogue(work.corpus, names)
     write_json(work.corpus / "audit.json", audit.to_json())
     audit.write_csv(work.corpus / "audit.csv")
     sync(work.corpus)

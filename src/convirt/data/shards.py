@@ -208,9 +208,13 @@ def sync(folder: Path) -> None:
             os.fsync(handle.fileno())
 
 
+def shard_names(folder: Path) -> list[str]:
+    """Return the files of a corpus in their order."""
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return [file["filename"] for file in state["_data_files"]]
+
+
 def map_shards(folder: Path, names: Sequence[str] | None = None) -> pa.Table:
-    """Map the shards of a corpus as one table; without their names, those that its `state.json` lists."""
-    if names is None:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        names = [file["filename"] for file in state["_data_files"]]
+    """Map shards of a corpus as one table; all of them, if none are named."""
+    names = shard_names(folder) if names is None else names
     return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in names)

@@ -92,7 +92,7 @@ class Unfinished:
                 check_free(out)
                 unfinished.corpus.mkdir(exist_ok=True)
                 unfinished._pieces.mkdir(exist_ok=True)
-                unfinished._sweep()
+                unfinished.sweep()
             try:
                 yield unfinished
             except BaseException:
@@ -141,7 +141,7 @@ class Unfinished:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove shards without their piece, pieces whose shard has not its size, and parts of either."""
         for number in self.finished():
             piece = self.read_piece(number)
