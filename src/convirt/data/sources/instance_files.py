@@ -1,18 +1,22 @@
 """Instances as they come from a DICOMweb server: out of the answer, onto the disk, and their headers."""
 
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
 import requests
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from convirt.data.sources.http import Refused, Transient
 
 _BLOCK = 1 << 18
 _MAX_INSTANCE = 2 * 2**30
 _MAX_HEADER = 2**16
+_MAX_INFLATED = 400 * 2**20
 
 
 def blocks(response: requests.Response, limit: int) -> Iterator[bytes]:
@@ -63,9 +67,31 @@ def read_header(path: Path) -> pydicom.Dataset:
     """Read what stands before the pixels of a DICOM file; long values stay on disk.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or would inflate to more than a header and its image can have.
     """
     try:
+        _check_inflated(path)
         return pydicom.dcmread(path, stop_before_pixels=True, defer_size=2**16)
     except Exception as error:  # a damaged file can fail anywhere in the parser
         raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse a file in deflated transfer syntax, which pydicom inflates in memory, if it is a bomb."""
+    with open(path, "rb") as file:
+        file.seek(128)
+        if file.read(4) != b"DICM":
+            return
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        # The group length counts from the end of its own element: 128 + 4 bytes of preamble, 12 of the element.
+        file.seek(144 + int(meta.FileMetaInformationGroupLength))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        size = 0
+        while block := inflater.unconsumed_tail or file.read(_BLOCK):
+            size += len(inflater.decompress(block, _BLOCK))
+            if size > _MAX_INFLATED:
+                raise ValueError(f"deflated DICOM of more than {_MAX_INFLATED} bytes")
+            if inflater.eof:
+                return
