@@ -13,9 +13,11 @@ from PIL import Image
 from pydicom import uid
 
 from convirt.data.archive import prepare_archive
-from convirt.data.corpora import Corpus, decode
+from convirt.data.corpora import Corpus, CorpusWriter, decode
 from convirt.data.images import prepare_bytes
+from convirt.data.loader import validation_batches
 from convirt.data.pixels import Unreadable
+from convirt.data.records import Pair
 from convirt.data.remaking import prepare_remake, remake
 from convirt.errors import InputError
 from dicom_files import bare, compressed, dicom, jpeg_lossless, lut, ramp, sequence, texture
@@ -120,3 +122,25 @@ def test_changed_missing_and_outside_sources_are_named(tmp_path: Path) -> None:
     dropped = json.loads((again.path / "audit.json").read_text())["dropped"]
     reasons = ("source file that has changed", "file that cannot be opened", "path that leads out of the image folder")
     assert {dropped[reason]["rows"][0]["image"] for reason in reasons} == set(sources[:3])
+
+
+def test_a_batch_of_both_depths_has_one_scale(tmp_path: Path) -> None:
+    """Pairs of 8 and of 16 bits side by side: no image is 255 times as bright as its neighbour."""
+    data = FILES["deep.png"]
+    with CorpusWriter(tmp_path / "mixed", image_size=40) as writer:
+        for number in range(8):
+            image, _ = prepare_bytes(data, source="a", image_size=40, bits=16 if number % 2 else 8)
+            writer.add(
+                Pair(
+                    pair_id=f"{number}",
+                    patient_id=f"{number}",
+                    split="val",
+                    images=(image,),
+                    sentences=("One sentence.",),
+                    text="One sentence.",
+                )
+            )
+    batch = validation_batches(Corpus.open(tmp_path / "mixed"), "val", 8, 8, seed=0)[0]
+    means = batch.images_B1SS.mean(dim=(1, 2, 3))
+    assert batch.images_B1SS.max() <= 1
+    assert means.std() < 0.002 < means.mean()
