@@ -21,6 +21,7 @@ import trees
 from convirt.data.audit import Audit
 from convirt.data.options import Options
 from convirt.data.sources import chexpert_plus, mimic_cxr
+from convirt.data.sources.mimic_tables import official_splits
 from convirt.data.sources.studies import hold_out_pairs, read_study
 
 STUDIES, PATIENTS = 227_835, 74_487
@@ -67,8 +68,8 @@ def main() -> None:
     audit = Audit(table="", total=0)
     if given.name == "mimic-cxr":
         texts = mimic_cxr.find_reports(root, None)
-        table = mimic_cxr.image_table(root, ())
-        plans, listed = mimic_cxr.plan_mimic_cxr(root, table, texts, audit)
+        table = mimic_cxr.image_table(root)
+        plans, listed = mimic_cxr.plan_mimic_cxr(root, table, texts, audit, splits=official_splits(root))
     else:
         table = chexpert_plus.report_table(root, None, (), ())
         texts = chexpert_plus.TableReports.of(table)

@@ -83,6 +83,18 @@ def test_official_split(tree: Path, tmp_path: Path) -> None:
     assert (rows["total"], rows["kept"]) == (36, 36)
 
 
+def test_sex_and_age_from_mimic_iv(tree: Path, tmp_path: Path) -> None:
+    patients = [patient for patient, *_ in trees.mimic_ids(20)]
+    columns = ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod")
+    rows = [(patients[0], "F", 52, 2178, "2014 - 2016", ""), (patients[2], "M", "", 2180, "", "")]
+    trees.write_csv(tmp_path / "patients.csv.gz", columns, rows)
+    corpus = prepare(tree, tmp_path / "corpus", patients=tmp_path / "patients.csv.gz")
+    assert corpus.pair(0).attributes == {"sex": "F", "age": "54", "view": "PA"}
+    assert corpus.pair(2).attributes == {"sex": "M", "view": "PA; LATERAL"}
+    assert corpus.pair(4).attributes == {"view": "PA; LATERAL"}
+    assert "no column 'gender'" in refused(tree, tmp_path / "b", patients=tree / "mimic-cxr-2.0.0-split.csv.gz")
+
+
 def test_unpacked_tables_and_reports_give_the_same_corpus(tree: Path, tmp_path: Path) -> None:
     unpacked = tmp_path / "unpacked"
     trees.make_mimic_cxr(unpacked, packed=False)
@@ -473,9 +485,9 @@ def test_streamed_tables_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_plan_does_not_hold_texts(tree: Path) -> None:
-    table = mimic_cxr.image_table(tree, ())
+    table = mimic_cxr.image_table(tree)
     texts = mimic_cxr.find_reports(tree, None)
-    plans, _ = mimic_cxr.plan_mimic_cxr(tree, table, texts, Audit(table="", total=0))
+    plans, _ = mimic_cxr.plan_mimic_cxr(tree, table, texts, Audit(table="", total=0), splits=None)
     assert {plan.text for plan in plans} == {""}
     assert len({id(row.attributes) for plan in plans for row in plan.rows}) == 1
 

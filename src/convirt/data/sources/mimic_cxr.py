@@ -26,6 +26,7 @@ from convirt.data.pairing import PairPlan, Row
 from convirt.data.preparing import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import PAPER, Figure, prepare_studies
+from convirt.data.sources.mimic_tables import Demographics, official_splits, study_labels
 from convirt.data.sources.rows import StreamedTable
 from convirt.data.sources.studies import (
     ImageFolders,
@@ -39,7 +40,6 @@ from convirt.data.sources.studies import (
     shared_patients,
 )
 from convirt.data.sources.texts import FolderTexts, Place, ZipTexts
-from convirt.data.splits import check_patients, given_split
 from convirt.errors import InputError
 
 _RELEASE = "MIMIC-CXR-JPG 2.0.0"
@@ -64,6 +64,7 @@ _IDS = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]|\.(?!\.)){0,80} [0-9]{8} [0-9]{8}")
 _SUFFIXES = (".jpg", ".jpeg", ".dcm")
 
 MIMIC_DEFAULTS = replace(DEFAULTS, unsectioned="drop")
+NOTHING: Mapping[str, dict[str, str]] = {}
 Split = Literal["official", "paper", "patient"]
 
 
@@ -76,6 +77,7 @@ def prepare_mimic_cxr(
     val_pairs: int = 5000,
     where: Sequence[str] = (),
     labels: Literal["none", "chexpert", "negbio"] = "none",
+    patients: Path | None = None,
     options: SharedOptions = MIMIC_DEFAULTS,
 ) -> Path:
     """Turn MIMIC-CXR-JPG 2.0.0 and the reports of MIMIC-CXR into a prepared corpus: a pair is a study.
@@ -89,6 +91,7 @@ def prepare_mimic_cxr(
         val_pairs: How many pairs `paper` and `patient` hold out for validation.
         where: Filters `column=value1,value2` on the metadata, for example `ViewPosition=PA,AP`; default: all views.
         labels: Labels of the study to keep with each pair.
+        patients: `patients.csv.gz` of MIMIC-IV, which knows sex and age of the same patients.
         options: What all sources share; reports with neither Findings nor Impression are dropped, as in the paper.
 
     Returns:
@@ -104,9 +107,13 @@ def prepare_mimic_cxr(
     check_out(out)
     texts = find_reports(root, reports)
     read = partial(read_study, root, texts, options)
-    table = image_table(root, where)
+    table = image_table(root, where, dated=patients is not None)
     audit = Audit(table=table.name, total=0)
-    plans, listed = plan_mimic_cxr(root, table, texts, audit, official=split == "official", labels=labels)
+    known = Demographics(Path(patients) if patients is not None else None)
+    splits = official_splits(root) if split == "official" else None
+    plans, listed = plan_mimic_cxr(
+        root, table, texts, audit, splits=splits, labels=study_labels(root, labels), known=known
+    )
     if split != "official":
         draw = hold_out_pairs if split == "paper" else hold_out_patients
         plans = draw(plans, val_pairs, read, options)
@@ -117,6 +124,7 @@ def prepare_mimic_cxr(
         "reports": texts.path.name,
         "where": list(where),
         "labels": labels,
+        "demographics": patients is not None,
         "split": split if split == "official" else {"kind": split, "seed": options.seed, "val_pairs": val_pairs},
     }
     figures = (*FIGURES, *(OFFICIAL if split == "official" else PAPER_SPLIT))
@@ -154,15 +162,20 @@ def find_reports(root: Path, reports: Path | None) -> ZipTexts | FolderTexts:
     )
 
 
-def image_table(root: Path, where: Sequence[str]) -> StreamedTable:
+def image_table(root: Path, where: Sequence[str] = (), *, dated: bool = False) -> StreamedTable:
     """Open the table that lists the images.
+
+    Args:
+        root: Folder of the tables.
+        where: Filters.
+        dated: Whether the dates of the studies are needed.
 
     Raises:
         InputError: There is none in the root, or it lacks a column.
     """
     columns = ["dicom_id", "subject_id", "study_id"]
     if path := find_file(root, "mimic-cxr-*-metadata.csv", "mimic-cxr-*-metadata.csv.gz"):
-        return StreamedTable(path, [*columns, "ViewPosition"], where=where)
+        return StreamedTable(path, [*columns, "ViewPosition", *(["StudyDate"] if dated else [])], where=where)
     if path := find_file(root, "cxr-record-list.csv", "cxr-record-list.csv.gz"):
         return StreamedTable(path, columns, where=where)
     raise InputError(
@@ -177,8 +190,9 @@ def plan_mimic_cxr(
     texts: ZipTexts | FolderTexts,
     audit: Audit,
     *,
-    official: bool = True,
-    labels: str = "none",
+    splits: Mapping[str, str] | None,
+    labels: Mapping[str, dict[str, str]] = NOTHING,
+    known: Demographics | None = None,
 ) -> tuple[list[PairPlan], dict[str, float]]:
     """Decide which studies to prepare, and enter every other row of the table in the audit.
 
@@ -187,16 +201,16 @@ def plan_mimic_cxr(
         table: The table of images.
         texts: The reports.
         audit: Receives dropped rows, the number of all rows, and notes.
-        official: Whether splits are given by the split table; else all pairs are in `train`.
-        labels: Name of the table of labels to keep, or `none`.
+        splits: Split of each patient; None: all pairs are in `train` for the time being.
+        labels: Labels of the studies.
+        known: Sex and age of the patients.
 
     Returns:
         The pairs, and what is listed, for the comparison with published counts.
     """
     places, doubled = _index(texts)
-    kept_labels = _labels(root, labels)
     listing = Listing()
-    rows = list(_usable_rows(root, table, places, _official_splits(root) if official else None, audit, listing))
+    rows = list(_usable_rows(root, table, places, splits, audit, listing, known or Demographics(None)))
     if without := len(places.keys() - listing.studies):
         audit.notes.append(f"{without} reports are of studies without an image in {table.name}; they are left out")
     if doubled:
@@ -206,7 +220,8 @@ def plan_mimic_cxr(
 
     def attributes(members: Sequence[Row]) -> dict[str, str]:
         view = joined_views(members)
-        return ({"view": view} if view else {}) | kept_labels.get(members[0].study, {})
+        named = {"view": view} if view else {}
+        return {**members[0].attributes, **named, **labels.get(members[0].study, {})}
 
     plans = plan_studies(rows, lambda row: places[row.study], audit, attributes=attributes)
     return plans, {**listing.counts(), "reports": len(places)}
@@ -224,33 +239,6 @@ def _index(texts: ZipTexts | FolderTexts) -> tuple[dict[str, Place], int]:
     return places, listed - len(places)
 
 
-def _official_splits(root: Path) -> dict[str, str]:
-    """Return the split of each patient, `p10000032` -> `train`."""
-    path = find_file(root, "mimic-cxr-*-split.csv", "mimic-cxr-*-split.csv.gz")
-    if path is None:
-        raise InputError(f"{root} has no mimic-cxr-2.0.0-split.csv.gz; put it there, or choose --split paper")
-    given = {row.cells for row in StreamedTable(path, ["subject_id", "split"]) if not row.problem}
-    splits = [(f"p{patient}", given_split(name)) for patient, name in given]
-    check_patients(splits)
-    return dict(splits)
-
-
-def _labels(root: Path, name: str) -> dict[str, dict[str, str]]:
-    """Return the labels of each study that has some, `s50414267` -> `{"Edema": "1.0"}`."""
-    if name == "none":
-        return {}
-    path = find_file(root, f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz")
-    if path is None:
-        raise InputError(f"{root} has no mimic-cxr-2.0.0-{name}.csv.gz; put it there, or leave --labels out")
-    columns = [column for column in StreamedTable(path, ["study_id"]).header if not column.endswith("_id")]
-    labels: dict[str, dict[str, str]] = {}
-    for row in StreamedTable(path, ["study_id", *columns]):
-        if not row.problem:
-            study, *values = row.cells
-            labels[f"s{study}"] = {name: value for name, value in zip(columns, values, strict=True) if value}
-    return labels
-
-
 def _usable_rows(
     root: Path,
     table: StreamedTable,
@@ -258,12 +246,12 @@ def _usable_rows(
     splits: Mapping[str, str] | None,
     audit: Audit,
     listing: Listing,
+    known: Demographics,
 ) -> Iterator[Row]:
     """Yield the rows whose image, report and split are there; the others go to the audit."""
     folders = ImageFolders(root)
-    nothing: dict[str, str] = {}
     for streamed in track(table.fitting(audit), "listing images", transient=True):
-        dicom, patient, study, *views = streamed.cells
+        dicom, patient, study, view, date = (*streamed.cells, "", "")[:5]
         if not _IDS.fullmatch(f"{dicom} {patient} {study}"):
             detail = " ".join(streamed.cells)[:80]
             audit.drop(streamed.number, "ids that are not MIMIC-CXR's", detail=detail, failure=True)
@@ -277,8 +265,8 @@ def _usable_rows(
             patient=sys.intern(f"p{patient}"),
             study=sys.intern(f"s{study}"),
             split="train" if splits is None else splits.get(f"p{patient}", ""),
-            view=sys.intern("".join(views)),
-            attributes=nothing,
+            view=sys.intern(view),
+            attributes=known.of(patient, date),
         )
         listing.add(row)
         if streamed.excluded:
