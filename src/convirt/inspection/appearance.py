@@ -1,10 +1,10 @@
 """How an image looks, in numbers: two measures of likeness that do not mind resizing, re-encoding or windowing.
 
 The *coarse* one, 16 x 16 ranks of grey, is kept for every image and finds candidates. The *fine* one, 128 x 128 pixels
-without their slow shades, is computed for candidates alone and decides: bodies in the same pose share their shades but
-not their ribs, vessels and letters.
+without slow shades, is computed for candidates alone and decides: bodies in the same pose share their shades, but not
+their ribs, vessels and letters.
 
-Shapes: H, W sides of an image; C = 16 side of the coarse measure; F = 128 side of the fine one.
+Shapes: H, W sides of an image; C = 16 side of the coarse measure; F = 128 side of the fine one, E = F * F; N images.
 """
 
 import hashlib
@@ -21,6 +21,9 @@ COARSE = 16
 FINE = 128
 _BLACK = 4 / 255  # padding that went through a JPEG is not quite 0
 _SHADES = 3.0  # sigma of what counts as a slow shade, fine pixels
+_COMMON = 32  # directions at most
+_TAKING_PART = 16  # images that a common direction is made of at least
+_ENOUGH = 32  # images whose mean is not yet an image of one of them
 _REACH = 6  # largest shift that is looked for, fine pixels
 
 
@@ -94,19 +97,43 @@ def _ranks(small_CC: np.ndarray) -> np.ndarray:
     )
 
 
-def fine(image: ImageRecord) -> np.ndarray:
-    """Return the spectrum of an image's detail, complex64 [F, F // 2 + 1], of unit energy."""
+def detail(image: ImageRecord) -> np.ndarray:
+    """Return an image's detail, its shades taken away and its contrast evened out, float32 [F * F], of unit energy."""
     small_FF = _small(decode(image).numpy()[0], FINE)
     detail_FF = small_FF - ndimage.gaussian_filter(small_FF, _SHADES)
-    # Even contrast: what a window has flattened counts as much as what it has kept.
+    # What a window has flattened counts as much as what it has kept.
     detail_FF /= np.sqrt(ndimage.gaussian_filter(detail_FF**2, 2 * _SHADES)) + 0.01
     fade_F = np.sqrt(np.hanning(FINE + 2)[1:-1])
     detail_FF = (detail_FF - detail_FF.mean()) * np.outer(fade_F, fade_F)
-    return fft.rfft2(detail_FF / (np.linalg.norm(detail_FF) + 1e-6)).astype(np.complex64)
+    return (detail_FF / (np.linalg.norm(detail_FF) + 1e-6)).astype(np.float32).ravel()
+
+
+class CommonDetail:
+    """The detail that images of a collection share: a mean, and directions that many of them have a part in.
+
+    Bodies in the same pose also share edges of ribs and spine; two images are the same if they agree beyond that.
+    A direction in which only few images stand out is kept, for that is what copies of one image look like.
+    """
+
+    def __init__(self, details_NE: np.ndarray) -> None:
+        count, energy = details_NE.shape
+        self.mean_E = details_NE.mean(0) if count >= _ENOUGH else np.zeros(energy, np.float32)
+        rest_NE = details_NE - self.mean_E
+        scales, loadings = np.linalg.eigh(rest_NE @ rest_NE.T)
+        taking_part = 1 / (loadings**4).sum(0)
+        wide = np.flatnonzero((taking_part >= _TAKING_PART) & (scales > 1e-3))[::-1][:_COMMON]
+        self.directions_KE = (loadings[:, wide] / np.sqrt(scales[wide])).T @ rest_NE
+
+    def beyond(self, detail_E: np.ndarray) -> np.ndarray:
+        """Return the spectrum of what an image's detail has beyond, complex64 [F, F // 2 + 1], of unit energy."""
+        rest_E = detail_E - self.mean_E
+        rest_E = rest_E - (self.directions_KE @ rest_E) @ self.directions_KE
+        rest_FF = (rest_E / (np.linalg.norm(rest_E) + 1e-6)).reshape(FINE, FINE)
+        return fft.rfft2(rest_FF).astype(np.complex64)
 
 
 def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the correlation of two images' detail at the best shift of a few pixels, 1 for the same image."""
+    """Return the correlation of two spectra's images at the best shift of a few pixels, 1 for the same image."""
     correlation_FF = fft.irfft2(first.conj() * second, s=(FINE, FINE))
     near = np.r_[0 : _REACH + 1, -_REACH:0]
     return float(correlation_FF[np.ix_(near, near)].max())

@@ -9,19 +9,20 @@ Shapes: N images, D = 256 numbers of the coarse measure, K directions, P pairs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from convirt.data.loader import derive_seed
 from convirt.data.records import ImageRecord
-from convirt.inspection.appearance import fine, likeness
+from convirt.inspection.appearance import CommonDetail, detail, likeness
 from convirt.inspection.banding import Candidates
 
 COARSE_LEAST = 0.7
 """Least cosine of what two images have beyond the mean picture."""
-FINE_LEAST = 0.6
-"""Least likeness of two images' detail to call them near-duplicates."""
+FINE_LEAST = 0.62
+"""Least likeness of what two images' detail has beyond the common one, to call them near-duplicates."""
 MOST_CHECKED = 100_000
 """Candidates that are read again at most, the likeliest first."""
 
@@ -29,7 +30,8 @@ _SAMPLE = 4096
 _DIRECTIONS = 64
 _BITS = 256
 _PIECE = 1 << 15
-_CACHED = 4096
+_CACHED = 2048
+_DETAILED = 512  # images from which the common detail is learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def find_near_images(
     picture = MeanPicture(coarse_ND, places_N)
     search = Candidates(_bands(coarse_ND, places_N, picture))
     likely = _sift(search, coarse_ND, places_N, groups_N, picture, sides_N)
-    scores = _check(sorted(likely[:MOST_CHECKED]), read)
+    scores = _check(sorted(likely[:MOST_CHECKED]), places_N, read) if likely else {}
     pairs = sorted(scores)
     return NearImages(
         pairs_P2=np.array(pairs, np.int64).reshape(-1, 2),
@@ -156,17 +158,16 @@ def _sift(
     return sorted(found, key=lambda pair: (-found[pair], pair))
 
 
-def _check(pairs: list[tuple[int, int]], read: Callable[[int], ImageRecord]) -> dict[tuple[int, int], float]:
+def _check(
+    pairs: list[tuple[int, int]], places_N: np.ndarray, read: Callable[[int], ImageRecord]
+) -> dict[tuple[int, int], float]:
     """Judge candidates by their detail; pairs come sorted, so that few images are read twice."""
-    cache: dict[int, np.ndarray] = {}
-    scores = {}
-    for pair in pairs:
-        for place in pair:
-            if place not in cache:
-                if len(cache) >= _CACHED:
-                    cache.pop(next(iter(cache)))
-                cache[place] = fine(read(place))
-        score = likeness(cache[pair[0]], cache[pair[1]])
-        if score >= FINE_LEAST:
-            scores[pair] = score
-    return scores
+    chosen = np.unique(np.linspace(0, len(places_N) - 1, _DETAILED).astype(np.int64))
+    common = CommonDetail(np.stack([detail(read(int(place))) for place in places_N[chosen]]))
+
+    @lru_cache(maxsize=_CACHED)
+    def look(place: int) -> np.ndarray:
+        return common.beyond(detail(read(place)))
+
+    scores = {pair: likeness(look(pair[0]), look(pair[1])) for pair in pairs}
+    return {pair: score for pair, score in scores.items() if score >= FINE_LEAST}
