@@ -118,6 +118,19 @@ def test_a_shorter_file_than_announced_is_never_taken_for_whole(site: Site, tmp_
     assert not (tmp_path / "a.tgz").exists()
 
 
+def test_a_server_that_gives_ranges_piece_by_piece_is_asked_on(site: Site, tmp_path: Path) -> None:
+    def piece(handler: Handler) -> bool:
+        start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        body = CONTENT[start : start + 600_000]
+        span = f"bytes {start}-{start + len(body) - 1}/{len(CONTENT)}"
+        handler.answer(206, body, {"Content-Range": span, **handler.tag(CONTENT)})
+        return True
+
+    site.trouble = [cut(0.4), piece, piece, piece]
+    assert fetch(site, tmp_path) == DIGEST
+    assert len(site.requests) == 4
+
+
 def test_404_is_said_at_once(site: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.tgz: the server answered 404 Not Found; check the address"):
         download(f"{site.url}/b.tgz", tmp_path / "b.tgz", patience=Patience(seconds=60))

@@ -83,6 +83,12 @@ def test_a_whole_report_in_one_text_is_the_report() -> None:
     assert parse_report(text).text == "Clear. Normal."
 
 
+def test_who_observed_whom_is_left_out() -> None:
+    aside = item("TEXT", coded("121008", "Person Observer Name"), "Dr. John Doe")
+    aside.RelationshipType = "HAS OBS CONTEXT"
+    assert structured_text(tree([aside, item("TEXT", coded("1", "Text", "99X"), "Clear.")])) == "Clear."
+
+
 @pytest.mark.parametrize("children", [[], [item("CODE", coded("121071", "Finding"))], [item("TEXT", None, "  ")]])
 def test_a_report_without_text_is_unreadable(children: list[Dataset]) -> None:
     with pytest.raises(Unreadable, match="without text"):

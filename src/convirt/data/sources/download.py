@@ -177,7 +177,6 @@ def _fetch_once(session: requests.Session, url: str, path: Path, moved: partial[
         _check_space(path, (now.total or 0) - have)
         moved(total=now.total, completed=have)
         with open(_part(path), "r+b" if have else "wb") as handle:
-            handle.truncate(have)
             handle.seek(have)
             _copy(response, handle, now.total, moved)
 

@@ -138,15 +138,13 @@ def _referenced(studies: Iterable[Dataset]) -> Iterator[str]:
 
 def _document_text(dataset: Dataset) -> str:
     kind = str(dataset.get("MIMETypeOfEncapsulatedDocument", "")).lower()
-    data: bytes = dataset.EncapsulatedDocument
-    if length := dataset.get("EncapsulatedDocumentLength"):
-        data = data[: int(length)]
+    data = bytes(dataset.EncapsulatedDocument).rstrip(b"\0")  # padded to an even length
     if kind == "application/pdf" or data.startswith(b"%PDF"):
         raise Unreadable("report as PDF, which is not read", "give its text in a table with --reports")
     if kind.startswith("text/plain"):
-        text = data.rstrip(b"\0").decode("utf-8", "replace").strip()
+        text = data.decode("utf-8", "replace").strip()
     elif "xml" in kind:
-        text = _cda_text(data.rstrip(b"\0"))
+        text = _cda_text(data)
     else:
         raise Unreadable("report document of a kind that is not read", kind[:80] or "no MIME type")
     if not text:
