@@ -93,7 +93,7 @@ def chexpert(root: Path, *, patients: int = 60, test: int = 12) -> Path:
         for i in range(count):
             for view in (1, 2):
                 grey = (i + view) % 4
-                name = f"{part}/patient{i + (90000 if part == 'valid' else 0):05d}/study1/view{view}_frontal.jpg"
+                name = f"{part}/patient{i + (90000 if part == 'valid' else 1000):05d}/study1/view{view}_frontal.jpg"
                 uncertain = ("Consolidation",) if part == "train" and i % 5 == 0 and grey != 3 else ()
                 rows.append(chexpert_row(f"CheXpert-v1.0-small/{name}", positive[grey], uncertain))
                 write_image(root / name, grey, 2 * i + view)

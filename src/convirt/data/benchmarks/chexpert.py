@@ -29,6 +29,7 @@ LABELS = (
 )
 """All fourteen label columns."""
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
+_VALUES = {"1.0": "1", "1": "1", "0.0": "0", "0": "0", "-1.0": "-1", "-1": "-1", "": ""}
 POLICIES = {"ones": "1", "zeros": "0", "ignore": ""}
 PER_CLASS = {
     "Atelectasis": "ones",
@@ -146,14 +147,14 @@ def read_labels(path: Path) -> pd.DataFrame:
     Raises:
         InputError: No such table, or a label or path that cannot be one of CheXpert's.
     """
-    frame = read_source(path, [*COLUMNS, *LABELS]).frame
+    frame = read_source(path, [*COLUMNS, *LABELS])
     images = frame["Path"].map(inside)
     if (odd := images.str.count("/") != 3).any():
         raise InputError(f"{path}: {frame['Path'][odd].iloc[0]!r} is not PART/PATIENT/STUDY/IMAGE")
     labels = {}
     for name in LABELS:
-        labels[name] = frame[name].str.removesuffix(".0")
-        if unknown := sorted(set(labels[name]) - {"1", "0", "-1", ""}):
+        labels[name] = frame[name].map(_VALUES)
+        if unknown := sorted(set(frame[name]) - set(_VALUES)):
             raise InputError(f"{path}: {name} is {unknown[0]!r} in some row; it must be 1, 0, -1 or empty")
     view = frame["AP/PA"].where(frame["Frontal/Lateral"] == "Frontal", "lateral")
     columns = {

@@ -94,8 +94,8 @@ def read_lists(folder: Path) -> Lists:
     positive_N = (candidates[list(LABELS)] == "1").sum(axis=1)
     if (wrong := positive_N != 1).any():
         raise InputError(f"{files[0]}: {candidates['image'][wrong].iloc[0]} must be positive in exactly one label")
-    queries = read_source(files[1], ["Variable", "Path"]).frame
-    texts = read_source(files[2], ["Variable", "Text"]).frame
+    queries = read_source(files[1], ["Variable", "Path"])
+    texts = read_source(files[2], ["Variable", "Text"])
     for path, frame in ((files[1], queries), (files[2], texts)):
         if unknown := sorted(set(frame["Variable"]) - set(_only_label(candidates))):
             raise InputError(f"{path}: category {unknown[0]!r} has no candidate")

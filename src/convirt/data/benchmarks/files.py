@@ -2,14 +2,18 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.compute as pc
 
-from convirt.data.tables import Table, read_table, require_columns
+from convirt.data.tables import passing_rows, read_table, require_columns
 from convirt.errors import InputError
+
+_DEEPEST = 64  # folders in the path of an image
 
 
 def find(root: Path, *names: str) -> Path:
@@ -34,19 +38,24 @@ def find_optional(root: Path, *names: str) -> Path | None:
     return None
 
 
-def read_source(path: Path, columns: Sequence[str]) -> Table:
-    """Read a table of a released data set, which must be whole.
+def read_source(path: Path, columns: Sequence[str], where: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table that must be whole: its rows that pass the filters, stripped text.
+
+    Args:
+        path: CSV or Parquet.
+        columns: What it must have; further columns come as well.
+        where: Filters `column=value1,value2`.
 
     Raises:
-        InputError: A row that does not fit the header, or no such column.
+        InputError: A row that does not fit the header, no such column, or no row left.
     """
     table = read_table(path)
     if table.malformed:
         row, problem = next(iter(table.malformed.items()))
         raise InputError(f"{path}: row {row} does not fit the header ({problem}); copy the file again")
     require_columns(table, columns)
-    table.frame[:] = table.frame.apply(lambda column: column.str.strip())
-    return table
+    text = {name: pc.utf8_trim_whitespace(table.rows.column(name)).to_pylist() for name in table.header}
+    return pd.DataFrame(text, dtype=object)[passing_rows(table, where)].reset_index(drop=True)
 
 
 def hash_file(path: Path) -> str:
@@ -81,17 +90,26 @@ def check_images(images: Sequence[str], root: Path, *, there: bool) -> None:
 
 def leading_out(images: Sequence[str], root: Path) -> list[str]:
     """The images whose path ends outside the root: by `..`, as an absolute path, or through a link."""
-    real = cache(os.path.realpath)  # few folders, many images
-    inside = Path(real(root))
+    base = os.path.realpath(root)
+
+    def place(path: str) -> str:
+        """`in` or `out`; `missing` where there is nothing, so that nothing below can lead anywhere."""
+        above, _, _ = path.rpartition("/")
+        if path and (found := known(above)) != "in":
+            return found
+        full = os.path.join(base, path)
+        try:
+            linked = stat.S_ISLNK(os.lstat(full).st_mode)
+        except OSError:
+            return "missing"
+        return "in" if not linked or Path(os.path.realpath(full)).is_relative_to(base) else "out"
+
+    known = cache(place)  # of folders, which are few; called once for each image, place needs no memory of its own
     found = []
     for name in images:
-        path = Path(name)
-        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-            found.append(name)
-            continue
-        full = root / path
-        end = os.path.realpath(full) if os.path.islink(full) else real(full.parent)
-        if not Path(end).is_relative_to(inside):
+        steps = name.split("/")
+        plain = name and "\0" not in name and not os.path.isabs(name) and ".." not in steps and len(steps) < _DEEPEST
+        if not plain or place(os.path.normpath(name)) == "out":
             found.append(name)
     return found
 

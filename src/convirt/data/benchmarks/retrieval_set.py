@@ -8,6 +8,7 @@ An uncertain label is not a negative one: the 1,680 images of the authors' lists
 view; `--where` says so.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from convirt.data.benchmarks.files import read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark, Protocol
 from convirt.data.benchmarks.splits import rank
 from convirt.data.corpora import check_free
-from convirt.data.tables import require_columns, select_rows
 from convirt.errors import InputError
 
 _POSITIVE = {"1", "1.0", "true"}
@@ -138,9 +138,7 @@ def exclusive_positives(
     """
     if len(labels) < 2:
         raise InputError("name at least two label columns (--label-columns); positives are exclusive over them")
-    source = read_source(table, [image_column, patient_column, *labels])
-    require_columns(source, labels)
-    rows = source.frame[select_rows(source, where)]
+    rows = read_source(table, [image_column, patient_column, *labels], where)
     values = rows[list(labels)].apply(lambda column: column.str.lower())
     for column in labels:
         if unknown := sorted(set(values[column]) - _POSITIVE - _NEGATIVE - _UNCERTAIN):
@@ -193,7 +191,7 @@ def _preselected(selected: pd.DataFrame, kept: pd.DataFrame | None) -> str:
 
 def _kept(path: Path, selected: pd.DataFrame, count: int) -> pd.DataFrame:
     """The preselected images that the expert keeps."""
-    table = read_source(path, ["image", "label", "keep"]).frame
+    table = read_source(path, ["image", "label", "keep"])
     table = table[table["keep"].str.lower().isin({"1", "1.0", "true", "yes", "x"})]
     if foreign := sorted(set(table["image"]) - set(selected["image"])):
         raise InputError(
@@ -211,7 +209,7 @@ def _kept(path: Path, selected: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def _texts(path: Path, categories: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Text queries of the categories, and what appendix D would object to."""
-    frame = read_source(path, ["text", "label"]).frame[["text", "label"]]
+    frame = read_source(path, ["text", "label"])[["text", "label"]]
     if unknown := sorted(set(frame["label"]) - set(categories)):
         raise InputError(f"{path}: {unknown[0]!r} is no category; categories are {', '.join(categories)}")
     if (frame["text"] == "").any():
@@ -222,6 +220,7 @@ def _texts(path: Path, categories: Sequence[str]) -> tuple[pd.DataFrame, list[st
     if frame["text"].str.lower().duplicated().any():
         notes.append("some text queries repeat; they should be diverse")
     for text, label in zip(frame["text"], frame["label"], strict=True):
-        if named := [name for name in categories if name != label and name.lower() in text.lower()]:
+        named = [name for name in categories if re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)]
+        if named := [name for name in named if name != label]:
             notes.append(f"text query {text!r} of {label} also names {named[0]}")
     return frame, notes

@@ -119,7 +119,7 @@ def read_rsna(root: Path, *, test_labels: Path | None = None, mapping: Path | No
         notes.append("patients are unknown (no NIH mapping given): every image counts as a patient of its own")
     if classes := find_optional(root, "stage_2_detailed_class_info.csv"):
         tables.append(classes)
-        details = read_source(classes, ["patientId", "class"]).frame.drop_duplicates("patientId")
+        details = read_source(classes, ["patientId", "class"]).drop_duplicates("patientId")
         frame["class"] = frame["patientId"].map(dict(zip(details["patientId"], details["class"], strict=True)))
         frame["class"] = frame["class"].fillna("")
     return Source(
@@ -136,7 +136,7 @@ def read_rsna(root: Path, *, test_labels: Path | None = None, mapping: Path | No
 
 def _targets(path: Path) -> dict[str, str]:
     """Target of each image; an image has one row for each box."""
-    frame = read_source(path, ["patientId", "Target"]).frame
+    frame = read_source(path, ["patientId", "Target"])
     if unknown := sorted(set(frame["Target"]) - {"0", "1"}):
         raise InputError(f"{path}: Target is {unknown[0]!r} in some row; it must be 0 or 1")
     distinct = frame[["patientId", "Target"]].drop_duplicates()
@@ -171,7 +171,7 @@ def _read_json(path: Path) -> Any:
 def _read_mapping(path: Path) -> dict[str, dict[str, str]]:
     """Challenge id of an image -> its NIH image and its DICOM identifiers."""
     needed = ("subset_img_id", "img_id")
-    rows: Any = _read_json(path) if path.suffix == ".json" else read_source(path, needed).frame.to_dict("records")
+    rows: Any = _read_json(path) if path.suffix == ".json" else read_source(path, needed).to_dict("records")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(needed) <= set(row) for row in rows):
         raise InputError(f"{path}: every entry must have {' and '.join(needed)}; is it the challenge's mapping file?")
     return {str(row["subset_img_id"]): {key: str(value) for key, value in row.items()} for row in rows}
@@ -181,7 +181,7 @@ def _stage_2_test(root: Path, tables: list[Path]) -> list[str]:
     """The ids of the stage 2 test images: from the sample submission, else from their folder."""
     if submission := find_optional(root, "stage_2_sample_submission.csv"):
         tables.append(submission)
-        return read_source(submission, ["patientId"]).frame["patientId"].tolist()
+        return read_source(submission, ["patientId"])["patientId"].tolist()
     names = sorted(path.stem for path in (root / "stage_2_test_images").glob("*.dcm"))
     if not names:
         raise InputError(f"{root}: which images are the stage 2 test? add stage_2_sample_submission.csv")

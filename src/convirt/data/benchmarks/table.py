@@ -11,7 +11,6 @@ from convirt.data.benchmarks.files import read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
 from convirt.data.splits import check_patients, given_split
-from convirt.data.tables import Table, require_columns, select_rows
 from convirt.errors import InputError
 
 _VALUES = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "": ""}
@@ -77,8 +76,7 @@ def benchmark_table(
     if bool(label_column) == bool(labels):
         raise InputError("name either one label column (--label-column) or several (--label-columns)")
     asked = [image_column, label_column, *labels, patient_column, split_column, unit_column, *keep_columns]
-    source_table = read_source(table, [column for column in asked if column])
-    rows = source_table.frame[select_rows(source_table, where)]
+    rows = read_source(table, [column for column in asked if column], where)
     if label_column:
         rows = rows[rows[label_column] != ""]
     if rows.empty:
@@ -106,7 +104,7 @@ def benchmark_table(
     notes: list[str] = []
     drawn: dict[str, str | int] = {"name": chosen}
     if chosen == "official":
-        frame = _given(frame, rows, split_column, patient_column, source_table)
+        frame = _given(frame, rows, split_column, patient_column)
     else:
         rule = RULES[chosen]
         sizes = Asked(seed=seed, val_images=val_images, test_images=test_images)
@@ -130,12 +128,11 @@ def _check(frame: pd.DataFrame, table: Path) -> None:
 
 
 def _given(
-    frame: pd.DataFrame, rows: pd.DataFrame, split_column: str | None, patient_column: str | None, table: Table
+    frame: pd.DataFrame, rows: pd.DataFrame, split_column: str | None, patient_column: str | None
 ) -> pd.DataFrame:
     """The frame with the table's own split."""
     if split_column is None:
         raise InputError("the split `official` is the table's own; name its column (--split-column)")
-    require_columns(table, [split_column])
     parts = [given_split(value) for value in rows[split_column]]
     if patient_column:
         check_patients(zip(frame["patient"], parts, strict=True))
