@@ -56,6 +56,7 @@ def describe_between(between: Between, first: Survey, second: Survey) -> dict[st
         "patients_compared": between.patients is not None,
         "patients_note": between.comparison,
         "near_checked": between.near.checked,
+        "look_alikes": len(between.near.doubtful_P2),
         "near_unchecked": between.near.unchecked,
         "shared": {name: {"what": what, **shared[name]} for name, what in MEASURES.items() if name in shared},
     }

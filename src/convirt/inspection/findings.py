@@ -183,6 +183,17 @@ def describe_within(within: Within, survey: Survey) -> dict[str, Any]:
             "crowded_buckets": near.cut,
             "listed": near_listed,
         },
+        "look_alikes": {
+            "pairs": len(near.doubtful_P2),
+            "across_splits": int(within.doubtful_across.sum()),
+            "listed": [
+                {
+                    "rows": row_I[near.doubtful_P2[number]].tolist(),
+                    "across_splits": bool(within.doubtful_across[number]),
+                }
+                for number in np.argsort(~within.doubtful_across, kind="stable")[:LISTED]
+            ],
+        },
         "reports": describe_repeats(within.texts, None, survey.splits, split_R),
         "near_reports": {
             "pairs": len(texts.pairs_P2),

@@ -177,7 +177,9 @@ def _within_pictures(within: Within, survey: Survey, collection: Collection) -> 
         f"near-duplicate, {within.near.likeness_P[number]:.2f}: {where(a)} and {where(b)}"
         for number, (a, b) in zip(order, near, strict=False)
     ]
-    return alike_images(np.concatenate([same, near]), (read, read), captions)
+    doubtful = within.near.doubtful_P2[np.argsort(~within.doubtful_across, kind="stable")]
+    captions += [f"look-alike: {where(a)} and {where(b)}" for a, b in doubtful[:SHOWN]]
+    return alike_images(np.concatenate([same, near, doubtful]), (read, read), captions)
 
 
 def _between_pictures(

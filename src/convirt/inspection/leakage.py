@@ -75,6 +75,8 @@ class Within:
     """Whether each pair of `near` joins two splits."""
     near_patients: np.ndarray
     """Whether it joins two patients."""
+    doubtful_across: np.ndarray
+    """Whether each pair of look-alikes joins two splits."""
     texts: Repeats
     """Same words."""
     near_texts: NearTexts
@@ -111,6 +113,7 @@ def look_within(survey: Survey, collection: Collection) -> Within:
         pixels=find_repeats(pixels_I, images),
         near=near,
         near_across=_joins_splits(masks_I[first], masks_I[second]),
+        doubtful_across=_joins_splits(*(masks_I[side] for side in near.doubtful_P2.T)),
         near_patients=np.array([joins(images.take(pair))[1] for pair in near.pairs_P2], bool),
         texts=find_repeats(survey.column("text_R"), rows),
         near_texts=near_texts,
@@ -227,7 +230,9 @@ def _near_between(first: Survey, collection: Collection, second: Survey, other: 
         lambda place: readers[0](place) if place < count else readers[1](place - count),
         sides,
     )
-    return NearImages(**{**vars(found), "pairs_P2": found.pairs_P2 - np.array([0, count])})
+    shift = np.array([0, count])
+    moved = {"pairs_P2": found.pairs_P2 - shift, "doubtful_P2": found.doubtful_P2 - shift}
+    return NearImages(**{**vars(found), **moved})
 
 
 def _near_texts_between(first: Survey, collection: Collection, second: Survey, other: Collection) -> NearTexts:

@@ -23,6 +23,9 @@ COARSE_LEAST = 0.7
 """Least cosine of what two images have beyond the mean picture."""
 FINE_LEAST = 0.62
 """Least likeness of what two images' detail has beyond the common one, to call them near-duplicates."""
+DOUBTFUL_LEAST = 0.5
+"""From here on two images are named as look-alikes, but prove nothing: some are another slice or exposure of one
+body, some are chance."""
 MOST_CHECKED = 100_000
 """Candidates that are read again at most, the likeliest first."""
 
@@ -42,6 +45,8 @@ class NearImages:
     """Positions of images, the smaller first, sorted."""
     likeness_P: np.ndarray
     """Of their detail, at least `FINE_LEAST`."""
+    doubtful_P2: np.ndarray
+    """Look-alikes, their likeness between `DOUBTFUL_LEAST` and `FINE_LEAST`."""
     checked: int
     """Candidates that the fine measure judged."""
     unchecked: int
@@ -119,15 +124,18 @@ def find_near_images(
     shown = [coarse_ND[places_N[start : start + _PIECE]].max(axis=1) > 0 for start in pieces]
     places_N = places_N[np.concatenate(shown)] if shown else places_N
     if len(places_N) < 2:
-        return NearImages(pairs_P2=np.empty((0, 2), np.int64), likeness_P=np.empty(0), checked=0, unchecked=0, cut=0)
+        none = np.empty((0, 2), np.int64)
+        return NearImages(pairs_P2=none, likeness_P=np.empty(0), doubtful_P2=none, checked=0, unchecked=0, cut=0)
     picture = MeanPicture(coarse_ND, places_N)
     search = Candidates(_bands(coarse_ND, places_N, picture))
     likely = _sift(search, coarse_ND, places_N, groups_N, picture, sides_N)
     scores = _check(sorted(likely[:MOST_CHECKED]), places_N, read) if likely else {}
-    pairs = sorted(scores)
+    pairs = sorted(pair for pair in scores if scores[pair] >= FINE_LEAST)
+    doubtful = sorted(set(scores) - set(pairs))
     return NearImages(
         pairs_P2=np.array(pairs, np.int64).reshape(-1, 2),
         likeness_P=np.array([scores[pair] for pair in pairs]),
+        doubtful_P2=np.array(doubtful, np.int64).reshape(-1, 2),
         checked=min(len(likely), MOST_CHECKED),
         unchecked=max(0, len(likely) - MOST_CHECKED),
         cut=search.cut,
@@ -170,4 +178,4 @@ def _check(
         return common.beyond(detail(read(place)))
 
     scores = {pair: likeness(look(pair[0]), look(pair[1])) for pair in pairs}
-    return {pair: score for pair, score in scores.items() if score >= FINE_LEAST}
+    return {pair: score for pair, score in scores.items() if score >= DOUBTFUL_LEAST}

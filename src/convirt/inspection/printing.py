@@ -51,6 +51,8 @@ def _repetitions(within: dict[str, Any]) -> Table:
     near, texts = within["near_images"], within["near_reports"]
     across = [f"{near[key]:,}" for key in ("across_splits", "across_patients")]
     table.add_row("pairs of near-duplicate images", f"{near['pairs']:,}", "", *across)
+    alike = within["look_alikes"]
+    table.add_row("pairs of look-alikes, no proof", f"{alike['pairs']:,}", "", f"{alike['across_splits']:,}", "")
     table.add_row("pairs of near-duplicate reports", f"{texts['pairs']:,}", "", f"{texts['across_splits']:,}", "")
     table.add_row("patients in several splits", f"{within['patients_across_splits']:,}", "", "", "")
     return table
