@@ -1,8 +1,9 @@
 """Report texts with planted identifiers, drawn by seed: templates of our own, no text of a person.
 
-`dev` templates are those that the rules were written beside. `test` templates, and the names in them, were written
-afterwards, without running the rules, and the rules were not changed for them; some are of kinds that rules of this
-sort cannot find, in the share in which their writer expected reports to have them.
+`dev` templates are those that the rules were written beside. `first` templates were held out: at first run the rules
+masked 793 of 905 identifiers whole, and were then improved on them. `test` templates, and the names in them, were
+written after that, without running the rules, which were not changed since; some are of kinds that rules of this sort
+cannot find, in the share in which their writer expected reports to have them.
 """
 
 # ruff: noqa: SIM905  lists of names read better as they are
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 
 FIRST = {
     "dev": "John Mary Robert Linda James Susan María José Carmen Antonio Ahmed Wei".split(),
-    "test": "Gareth Imogen Tobias Priya Hiroshi Beatriz Álvaro Rocío Oluwaseun Siobhán Dmitri Xiomara Ingrid".split(),
+    "first": "Gareth Imogen Tobias Priya Hiroshi Beatriz Álvaro Rocío Oluwaseun Siobhán Dmitri Xiomara Ingrid".split(),
+    "test": "Winifred Callum Leocadia Ezequiel Noor Takumi Anneliese Fionn Zofia Marisol Kwame Bartholomew".split(),
 }
 LAST = {
     "dev": "Smith Johnson Williams O'Neill Brown-Lee García López Fernández Nguyen Khan Miller Davis".split(),
-    "test": "Abernathy Okonkwo Vandermeer Przybylski D'Angelo Castellanos Etxeberria Yamamoto McAllister Haddad "
+    "first": "Abernathy Okonkwo Vandermeer Przybylski D'Angelo Castellanos Etxeberria Yamamoto McAllister Haddad "
     "Villanueva Quispe Lindqvist Featherstone-Hale".split(),
+    "test": "Pemberton Adeyemi Kowalczyk Montalbán O'Rourke DeLuca Szymańska Bhattacharya Iturralde MacGregor "
+    "Rosenquist Fontaine-Webb Tanaka Zúñiga".split(),
 }
 MONTHS = "January February March April May June July August September October November December".split()
 MESES = "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()
@@ -65,7 +69,7 @@ TEMPLATES = {
         "Spoke with {name_full} by telephone.",
         "DR. {name_caps} WAS PAGED AT {time}.",
     ),
-    "test": (
+    "first": (
         "Results telephoned to {name_full} (ward sister) at {time24} hrs.",
         "Reported by {name_initials}, consultant radiologist.",
         "Verified by: {name_listed_mixed} {date_dash}",
@@ -112,6 +116,55 @@ TEMPLATES = {
         "seen with dr {name_lower} on rounds",
         "NHS number {nhs}",
     ),
+    "test": (
+        "Thank you for referring {name_full}.",
+        "Dear Dr {name_last},",
+        "Final report approved by {name_full} on {date_dash} {time24}",
+        "Interpreting physician: {name_listed_mixed}",
+        "Dictated but not read. {name_full}, MD",
+        "D: {date_us} T: {date_us} TR: {name_initials_only}",
+        "Findings communicated to the nurse, {name_full}, who read them back at {time}.",
+        "Study reviewed by Drs. {name_last} and {name_last}.",
+        "Prof. {name_last} requested the examination.",
+        "Case discussed at tumor board with Professor {name_full}.",
+        "Professional interpretation by {name_full} M.D.",
+        "Performed by technologist {name_full}, RT(R).",
+        "{name_full} presented with cough in {month_only}.",
+        "Mrs {name_last}'s films were compared with those of {date_day_mon}.",
+        "patient {name_lower_full} returned for follow up",
+        "EMERGENCY CONTACT: {name_caps_full}, {phone_us}",
+        "SIGNED: {name_caps_full}, M.D.",
+        "PATIENT {name_caps_full} WAS TRANSFERRED ON {date_us}.",
+        "Nodule first seen {date_long}; resolved by {date_month_year}.",
+        "Stable since {date_dots_long}.",
+        "Chest film of {date_short} ({time24}) and of {date_ordinal}, {year}.",
+        "Surgery planned for {day_month}.",
+        "Last seen {date_words}.",
+        "Scan timed at {time_h}.",
+        "PACS ID {digits_9}; RIS order {order}.",
+        "Acc {accession}.",
+        "Chart {digits_6}.",
+        "Hospital number: {hospital_number}",
+        "File no. {digits_6} / visit {digits_8}",
+        "Series {uid}, previously archived.",
+        "Tel {phone_plain}, fax {phone_us}.",
+        "Beeper {pager}.",
+        "(cell {phone_dots})",
+        "Ring {phone_uk} for the result.",
+        "Send to {email} today.",
+        "Viewer at {url_www}.",
+        "A {age} y/o man, nonagenarian.",
+        "{age}-yr-old F, s/p fall.",
+        "Age: {age}. Sex: F.",
+        "Resides at {street} Apt 4, Springfield, {zip}.",
+        "P.O. Box {box}, Reno.",
+        "Varón de {age} años valorado por la Dra. {name_full} el {fecha_dash}.",
+        "Médico responsable: {name_full}. Colegiado.",
+        "Firmado por {name_full} el día {fecha}.",
+        "Domicilio: {calle}, {postcode_es} Madrid. DNI {dni}.",
+        "CPF {cpf}; cita en {mes_year}.",
+        "Número de acceso {digits_9}, a las {time24} horas.",
+    ),
 }
 
 
@@ -147,6 +200,15 @@ def _nhs(rng: random.Random) -> str:
             return f"{digits[:3]} {digits[3:6]} {digits[6:]}{check}"
 
 
+def _cpf(rng: random.Random) -> str:
+    digits = [int(digit) for digit in _digits(rng, 9)]
+    for length in (9, 10):
+        weighted = sum(d * w for d, w in zip(digits, range(length + 1, 1, -1), strict=True))
+        digits.append(weighted * 10 % 11 % 10)
+    text = "".join(map(str, digits))
+    return f"{text[:3]}.{text[3:6]}.{text[6:9]}-{text[9:]}"
+
+
 def _fill(slot: str, part: str, rng: random.Random) -> tuple[str, str]:
     """Kind and text of one slot."""
     first, last = rng.choice(FIRST[part]), rng.choice(LAST[part])
@@ -180,6 +242,24 @@ def _fill(slot: str, part: str, rng: random.Random) -> tuple[str, str]:
         "date_day_mon": ("DATE", lambda: f"{day} {name[:3]} {year}"),
         "date_month_year": ("DATE", lambda: f"{name} {year}"),
         "fecha": ("DATE", lambda: f"{day} de {MESES[month - 1]} de {year}"),
+        "fecha_dash": ("DATE", lambda: f"{day:02}-{month:02}-{year}"),
+        "mes_year": ("DATE", lambda: f"{MESES[month - 1]} de {year}"),
+        "month_only": ("DATE", lambda: name),
+        "date_dots_long": ("DATE", lambda: f"{day:02}.{month:02}.{year}"),
+        "day_month": ("DATE", lambda: f"{month}/{day}"),
+        "date_words": ("DATE", lambda: f"the {day}{suffix} {name}"),
+        "year": ("", lambda: str(year)),
+        "time_h": ("TIME", lambda: f"{hour + 11}h{minute:02}"),
+        "phone_plain": ("PHONE", lambda: _digits(rng, 10)),
+        "phone_uk": ("PHONE", lambda: f"0{_digits(rng, 3)} {_digits(rng, 3)} {_digits(rng, 4)}"),
+        "digits_6": ("RECORD", lambda: _digits(rng, 6)),
+        "hospital_number": ("RECORD", lambda: f"K{_digits(rng, 6)}"),
+        "url_www": ("URL", lambda: f"www.viewer.example.com/p?id={_digits(rng, 5)}"),
+        "box": ("ADDRESS", lambda: _digits(rng, 4)),
+        "postcode_es": ("ZIP", lambda: f"28{rng.randrange(100):03}"),
+        "cpf": ("NATIONAL_ID", lambda: _cpf(rng)),
+        "name_initials_only": ("NAME", lambda: f"{first[0]}{last[0]}"),
+        "name_lower_full": ("NAME", lambda: f"{first} {last}".lower()),
         "weekday": ("", lambda: rng.choice(["Monday", "Tuesday", "Friday"])),
         "time": ("TIME", lambda: f"{hour}:{minute:02} {rng.choice(['AM', 'PM', 'am'])}"),
         "time_pm": ("TIME", lambda: f"{hour}:{minute:02}pm"),
@@ -223,7 +303,7 @@ def planted_texts(part: str, count: int, seed: int = 0) -> list[Planted]:
     """Draw texts of two to four innocent sentences with one to three planted templates between them.
 
     Args:
-        part: `dev` or `test`.
+        part: `dev`, `first` or `test`.
         count: How many; every template comes in turn.
         seed: Another seed is another set.
     """
