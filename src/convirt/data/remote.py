@@ -29,6 +29,10 @@ ATTEMPTS = 7
 """How often a file is asked for."""
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; each further wait is twice as long, so that half a minute is waited in all."""
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"}  # where folders need not be made
+_LEFT: list[Any] = []
+"""Connections that a process has from its parent. Let go of, they would be closed, and their events unsubscribed, for
+the parent as well, which would then wait for them in vain."""
 _EXTRA = {"s3": "s3", "s3a": "s3"}  # protocol: extra of this package that brings its library
 
 
@@ -67,7 +71,8 @@ class Remote:
     def _open(self) -> tuple[Any, str]:
         # A connection does not survive a fork: each process opens its own.
         if self._opened is None or self._opened[0] != os.getpid():
-            protocol = self.place.partition("://")[0].partition("::")[0] if is_address(self.place) else "file"
+            _LEFT.append(self._opened)
+            protocol = _protocol(self.place)
             try:
                 filesystem, root = fsspec.core.url_to_fs(self.place, **_options(self.place))
             except (ImportError, ValueError) as error:
@@ -97,6 +102,8 @@ class Remote:
                 time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
             try:
                 data = self._read_once(name)
+            except (TypeError, AttributeError, NameError):
+                raise
             except Exception as error:  # each of fsspec's services has errors of its own
                 trouble = _describe(error)
                 if remedy := _final(error):
@@ -117,13 +124,7 @@ class Remote:
 
     def _read_once(self, name: str) -> bytes:
         filesystem, root = self._open()
-        options: dict[str, Any] = {}
-        if "http" in getattr(filesystem, "protocol", ()):
-            import aiohttp
-
-            # A server that has fallen silent is left after a minute, not after five.
-            options["timeout"] = aiohttp.ClientTimeout(sock_connect=30, sock_read=60)
-        return bytes(filesystem.cat_file(f"{root}/{name}", **options))
+        return bytes(filesystem.cat_file(f"{root}/{name}"))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file: it appears whole or not at all, as far as the service can do that.
@@ -138,13 +139,20 @@ class Remote:
                     handle.write(data)
             else:
                 filesystem, root = self._open()
-                with contextlib.suppress(NotImplementedError, PermissionError):  # buckets are not made in passing
+                try:
+                    filesystem.pipe_file(f"{root}/{name}", data)
+                except FileNotFoundError:
+                    if _protocol(self.place) in _BUCKETS:
+                        raise  # a bucket is not made in passing
                     filesystem.makedirs(root, exist_ok=True)
-                filesystem.pipe_file(f"{root}/{name}", data)
+                    filesystem.pipe_file(f"{root}/{name}", data)
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"{self.place}/{name} cannot be written: {_describe(error)}") from error
+            what = "cannot be written"
+            if isinstance(error, NotImplementedError):
+                what = f"cannot be written: {_protocol(self.place)}:// is for reading only"
+            raise InputError(f"{self.place}/{name} {what} ({_describe(error)}); choose another --out") from error
 
     def sizes(self) -> dict[str, int]:
         """The files that lie there, with their sizes in bytes; empty if there is no such place.
@@ -163,12 +171,20 @@ class Remote:
         return {entry["name"].rpartition("/")[2]: entry["size"] or 0 for entry in listed if entry["type"] == "file"}
 
 
+def _protocol(place: str) -> str:
+    return place.partition("://")[0].partition("::")[0] if is_address(place) else "file"
+
+
 def _options(place: str) -> dict[str, Any]:
     """Let web servers be reached through the proxies, and with the passwords of .netrc, that the user has set."""
     if not place.startswith(("http://", "https://")):
         return {}
-    given = fsspec.config.conf.get(place.partition(":")[0], {}).get("client_kwargs", {})
-    return {"client_kwargs": {"trust_env": True, **given}}
+    import aiohttp
+
+    given = fsspec.config.conf.get(_protocol(place), {}).get("client_kwargs", {})
+    # A server that has fallen silent is left after a minute, not after five.
+    timeout = aiohttp.ClientTimeout(sock_connect=30, sock_read=60)
+    return {"client_kwargs": {"trust_env": True, "timeout": timeout, **given}}
 
 
 def _describe(error: Exception) -> str:
