@@ -1,5 +1,6 @@
 """Benchmark folders: what is read of each data set, how it is split, and one line for what cannot be."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import benchmark_trees as trees
 from convirt.data.benchmarks.chexpert import benchmark_chexpert, uncertain_policies
 from convirt.data.benchmarks.chexpert8x200 import benchmark_chexpert8x200
 from convirt.data.benchmarks.covidx4 import benchmark_covidx4
+from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import open_benchmark
 from convirt.data.benchmarks.mura import benchmark_mura
 from convirt.data.benchmarks.retrieval_set import make_retrieval_set
@@ -330,6 +332,7 @@ def test_any_table_by_its_own_split_or_a_drawn_one(tmp_path):
         ({"label_column": "finding", "split": "official"}, "name its column"),
         ({"label_columns": ("finding",)}, "holds 'a'; use 1, 0 or nothing"),
         ({"label_columns": ("split",)}, "no column 'split'"),
+        ({"label_columns": ("x", "x")}, "'x' is named twice"),
         ({"label_column": "part", "split_column": "finding"}, "is not known"),
         ({"label_column": "finding", "val_images": 60}, "cannot draw 60 val images"),
     ):
@@ -495,3 +498,48 @@ def test_an_experts_choice_and_text_queries(tmp_path):
     trees.write_csv(texts, [("x", "e")], ("text", "label"))
     refused("'e' is no category", make_retrieval_set, *call, **options, texts=texts)
     assert not (tmp_path / "t").exists()
+
+
+def test_hostile_files_give_one_line(tmp_path):
+    covid, mura, rsna = (tmp_path / name for name in ("covid", "MURA-v1.1", "rsna"))
+    trees.covidx4(covid)
+    trees.mura(mura, images=False)
+    trees.rsna(rsna)
+    builds = {
+        covid / "train_COVIDx4.txt": (benchmark_covidx4, covid),
+        mura / "train_image_paths.csv": (benchmark_mura, mura),
+        mura / "valid_labeled_studies.csv": (benchmark_mura, mura),
+        rsna / "stage_2_train_labels.csv": (benchmark_rsna, rsna),
+        rsna / "pneumonia-challenge-dataset-mappings_2018.json": (benchmark_rsna, rsna),
+    }
+    rng = np.random.default_rng(0)
+    for path, (build, root) in builds.items():
+        good = path.read_bytes()
+        noise = rng.integers(0, 256, 500, dtype=np.uint8).tobytes()
+        bad = [
+            b"",
+            b"\x00" * 90,
+            noise,
+            good[:-7] + b"\xff\xfe",
+            b"[" * 100_000,
+            good[: len(good) // 2] + b'"',
+            b"\n\n",
+        ]
+        bad += [good.replace(b"train", b"../..", 1), good.replace(b"image", b"x" * 5000), b"a/" * 3000 + b"\n"]
+        for content in bad:
+            path.write_bytes(content)
+            with contextlib.suppress(InputError):  # what is left may still be a whole, smaller data set
+                build(root, tmp_path / "b", split="images", images=False)
+                shutil.rmtree(tmp_path / "b")
+            assert not (tmp_path / "b").exists()
+        path.write_bytes(good)
+
+
+def test_paths_that_no_file_system_takes_lead_out(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "inner").symlink_to("inside")
+    (tmp_path / "outer").symlink_to("/etc")
+    inside = ["inside/a.png", "./inside//a.png", "inner/a.png", "none/a.png", "loop/a.png", "x" * 5000]
+    outside = ["", "/etc/passwd", "../a.png", "inside/../../a.png", "a\0b", "a/" * 2000 + "b", "outer/passwd", "outer"]
+    assert leading_out([*inside, *outside], tmp_path) == outside

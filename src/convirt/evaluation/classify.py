@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given, is_benchmark, open_benchmark
+from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.features import Baseline, encode_images, load_encoders
+from convirt.evaluation.labelled import Columns, read_labelled, settle
 from convirt.evaluation.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
 from convirt.evaluation.linear_head import PaperHeadConfig
 from convirt.evaluation.results import Results, beside, check_out
-from convirt.evaluation.table import Columns, LabelledTable, read_labelled
+from convirt.evaluation.table import LabelledTable
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
 LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another
@@ -82,10 +83,8 @@ def classify(
         raise InputError(f"seeds must be at least 1, got {seeds}")
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
     columns = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
-    benchmark = open_benchmark(table) if is_benchmark(table) else None
-    if benchmark:
-        columns = Columns.of(benchmark, columns)
-    elif not label_column and not labels:
+    columns, benchmark = settle(Path(table), columns)
+    if not columns.label and not columns.labels:
         raise InputError("name a label column (--label-column) or several (--label-columns)")
     paper = benchmark.protocol if benchmark else Protocol()
     protocol = LinearProtocol(

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Protocol, first_given, is_benchmark, open_benchmark
+from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.features import Baseline, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.labelled import Columns, read_labelled, settle
 from convirt.evaluation.results import Results, Row, beside, check_out
 from convirt.evaluation.retrieval import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
-from convirt.evaluation.table import SPLITS, Columns, LabelledTable, read_frame, read_labelled
+from convirt.evaluation.table import SPLITS, LabelledTable, read_frame
 
 KS = (5, 10, 50)  # ConVIRT, table 2
 
@@ -86,9 +87,8 @@ def retrieve(
         text=text_column,
         role=role_column,
     )
-    benchmark = open_benchmark(table) if is_benchmark(table) else None
-    if benchmark:
-        columns, queries = replace(Columns.of(benchmark, columns), labels=()), queries or benchmark.queries
+    columns, benchmark = settle(Path(table), columns)
+    queries = queries or (benchmark.queries if benchmark else None)
     label_column = columns.label
     if queries and not label_column:
         raise InputError("text queries need the class of the images; name a label column (--label-column)")

@@ -1,4 +1,4 @@
-"""Labelled tables: one row per image, from CSV, Parquet or a benchmark folder.
+"""Labelled tables: one row per image, from CSV or Parquet.
 
 Shape legend: N rows, C classes.
 """
@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from convirt.data.benchmarks.files import leading_out
-from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
@@ -21,40 +20,6 @@ from convirt.errors import InputError
 from convirt.evaluation.metrics import one_hot
 
 _LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which column of a table holds what; what they hold is said in `read_table`."""
-
-    image: str = "image"
-    label: str | None = None
-    labels: tuple[str, ...] = ()
-    patient: str | None = None
-    split: str | None = None
-    text: str | None = None
-    role: str | None = None
-    unit: str | None = None
-
-    @classmethod
-    def of(cls, benchmark: Benchmark, asked: "Columns") -> "Columns":
-        """The columns of a benchmark's table.
-
-        Raises:
-            InputError: Labels, patients or roles were asked for, which a benchmark has settled.
-        """
-        if asked.label or asked.labels or asked.patient or asked.role:
-            raise InputError(f"{benchmark.folder} is a benchmark with columns of its own; leave column options out")
-        single = benchmark.kind in ("single-label", "retrieval")
-        return cls(
-            label=benchmark.labels[0] if single else None,
-            labels=() if single else benchmark.labels,
-            patient="patient",
-            split="split",
-            text=asked.text,
-            role="role" if benchmark.kind == "retrieval" else None,
-            unit="unit" if benchmark.unit else None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,35 +163,6 @@ def read_table(
         rows_without_label=total - len(frame),
         units_N=frame[unit_column].to_numpy(dtype=str) if unit_column else None,
     )
-
-
-def read_labelled(
-    table: Path, images: Path | None, columns: Columns, where: Sequence[str] = (), benchmark: Benchmark | None = None
-) -> LabelledTable:
-    """Read a table, or that of an opened benchmark, whose image folder and label fractions then hold.
-
-    Raises:
-        InputError: Anything that makes the table unusable, or no image folder.
-    """
-    images = images or (benchmark.root if benchmark else None)
-    if images is None:
-        raise InputError("name the folder that the image paths are relative to (--images)")
-    labelled = read_table(
-        benchmark.table if benchmark else table,
-        images,
-        image_column=columns.image,
-        label_column=columns.label,
-        label_columns=columns.labels,
-        patient_column=columns.patient,
-        split_column=columns.split,
-        text_column=columns.text,
-        role_column=columns.role,
-        unit_column=columns.unit,
-        where=where,
-        named_split=benchmark is not None,
-    )
-    # The saved fractions are of all training rows; where some are filtered out, they are drawn anew by the same rule.
-    return labelled if benchmark is None or where else replace(labelled, subsets=benchmark.subsets)
 
 
 def read_frame(path: str | Path, columns: Sequence[str], where: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:

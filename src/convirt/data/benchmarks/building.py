@@ -74,6 +74,22 @@ def split_source(
     return frame.assign(split=parts_N)[parts_N != ""], notes
 
 
+def build_split(
+    source: Source,
+    out: Path,
+    name: str,
+    rule: SplitRule,
+    asked: Asked,
+    *,
+    left_out: Collection[str] = (),
+    images: bool = True,
+) -> Benchmark:
+    """Split a source and write its benchmark; arguments and errors are those of the two functions."""
+    frame, notes = split_source(source, name, rule, asked, left_out=left_out)
+    split = {"name": name, "by": rule.group, "seed": asked.seed}
+    return build_benchmark(source, frame, out, split=split, notes=notes, images=images)
+
+
 def build_benchmark(
     source: Source,
     frame: pd.DataFrame,

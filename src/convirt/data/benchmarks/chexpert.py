@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 
-from convirt.data.benchmarks.building import Source, build_benchmark, split_source
+from convirt.data.benchmarks.building import Source, build_split
 from convirt.data.benchmarks.files import find, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
@@ -90,9 +90,7 @@ def benchmark_chexpert(
     if split.startswith("no-8x200"):
         left_out = _on_lists(source.frame, lists, by_patient=rule.group == "patient")
     asked = Asked(seed=seed, val_images=val_images)
-    frame, notes = split_source(source, split, rule, asked, left_out=left_out)
-    drawn = {"name": split, "by": rule.group, "seed": seed}
-    return build_benchmark(source, frame, out, split=drawn, notes=notes, images=images)
+    return build_split(source, out, split, rule, asked, left_out=left_out, images=images)
 
 
 def uncertain_policies(asked: Sequence[str]) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
-from convirt.data.benchmarks.building import Source, build_benchmark, split_source
-from convirt.data.benchmarks.files import find
+from convirt.data.benchmarks.building import Source, build_split
+from convirt.data.benchmarks.files import find, read_lines
 from convirt.data.benchmarks.folder import Benchmark, Protocol
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
 from convirt.errors import InputError
@@ -56,9 +56,8 @@ def benchmark_covidx4(
     """
     rule = RULES[split]
     source = read_covidx4(root, once=rule.group == "patient")
-    frame, notes = split_source(source, split, rule, Asked(seed=seed, val_images=val_images))
-    drawn = {"name": split, "by": rule.group, "seed": seed}
-    return build_benchmark(source, frame, out, split=drawn, notes=notes, images=images)
+    asked = Asked(seed=seed, val_images=val_images)
+    return build_split(source, out, split, rule, asked, images=images)
 
 
 def read_covidx4(root: Path, *, once: bool = False) -> Source:
@@ -91,7 +90,7 @@ def read_covidx4(root: Path, *, once: bool = False) -> Source:
 
 def _read_list(path: Path, part: str) -> pd.DataFrame:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         cells = line.split()
         if not cells:
             continue

@@ -23,7 +23,10 @@ def find(root: Path, *names: str) -> Path:
         InputError: None does.
     """
     if (found := find_optional(root, *names)) is None:
-        raise InputError(f"there is no {' or '.join(names)} in {root}; --root names the folder that holds it")
+        raise InputError(
+            f"there is no {' or '.join(names)} in {root}; --root names the folder that holds it (a link to a file "
+            "outside is not followed)"
+        )
     return found
 
 
@@ -56,6 +59,37 @@ def read_source(path: Path, columns: Sequence[str], where: Sequence[str] = ()) -
     require_columns(table, columns)
     text = {name: pc.utf8_trim_whitespace(table.rows.column(name)).to_pylist() for name in table.header}
     return pd.DataFrame(text, dtype=object)[passing_rows(table, where)].reset_index(drop=True)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        InputError: It cannot be read, is no UTF-8, or has a null byte.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text: byte 0x{error.object[error.start]:02x} at {error.start}; copy it again"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{path} is no text: it has a null byte; copy it again")
+    return text.splitlines()
+
+
+def names_of(columns: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, which commas may separate.
+
+    Raises:
+        InputError: One is named twice.
+    """
+    names = tuple(part.strip() for item in columns for part in item.split(",") if part.strip())
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"column {twice[0]!r} is named twice; name each once")
+    return names
 
 
 def hash_file(path: Path) -> str:

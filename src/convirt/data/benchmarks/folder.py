@@ -157,11 +157,6 @@ def _write_folder(out: Path, contents: Mapping[str, bytes]) -> None:
                 shutil.rmtree(temporary)
 
 
-def is_benchmark(path: Path) -> bool:
-    """Whether a path names a benchmark folder rather than a table."""
-    return path.is_dir()
-
-
 def open_benchmark(folder: str | Path) -> Benchmark:
     """Open a benchmark folder, and check that none of its files was changed since.
 
@@ -174,7 +169,7 @@ def open_benchmark(folder: str | Path) -> Benchmark:
         about = json.loads((folder / "benchmark.json").read_bytes())
     except OSError as error:
         raise InputError(f"{folder} is no benchmark (no benchmark.json in it); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{folder}/benchmark.json is damaged ({error}); {remedy} anew") from error
     try:
         if about["format"] != FORMAT:

@@ -5,14 +5,13 @@ images and scores them against the patient's label. MURA's own paper scores stud
 called abnormal here, as one abnormal study makes the patient one whom a reader must not call normal.
 """
 
-import csv
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import pandas as pd
 
-from convirt.data.benchmarks.building import Source, build_benchmark, split_source
-from convirt.data.benchmarks.files import find, unique_images
+from convirt.data.benchmarks.building import Source, build_split
+from convirt.data.benchmarks.files import find, read_lines, unique_images
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
 from convirt.errors import InputError
@@ -62,9 +61,8 @@ def benchmark_mura(
     """
     rule = RULES[split]
     source = read_mura(root, unit=unit)
-    frame, notes = split_source(source, split, rule, Asked(seed=seed, val_images=val_images))
-    drawn = {"name": split, "by": rule.group, "seed": seed}
-    return build_benchmark(source, frame, out, split=drawn, notes=notes, images=images)
+    asked = Asked(seed=seed, val_images=val_images)
+    return build_split(source, out, split, rule, asked, images=images)
 
 
 def read_mura(root: Path, *, unit: Unit = "patient") -> Source:
@@ -109,8 +107,7 @@ def read_mura(root: Path, *, unit: Unit = "patient") -> Source:
 
 def _cells(path: Path, count: int) -> list[list[str]]:
     """Rows of one of MURA's tables, which have no header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    rows = [[cell.strip() for cell in line.split(",")] for line in read_lines(path) if line.strip()]
     for number, row in enumerate(rows, start=1):
         if len(row) != count or not all(row):
             raise InputError(f"{path}, line {number}: {','.join(row)[:80]!r} has not {count} values; copy it again")

@@ -17,7 +17,7 @@ from typing import Literal
 import pandas as pd
 
 from convirt.data.benchmarks.building import Source, build_benchmark
-from convirt.data.benchmarks.files import read_source, unique_images
+from convirt.data.benchmarks.files import names_of, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark, Protocol
 from convirt.data.benchmarks.splits import rank
 from convirt.data.corpora import check_free
@@ -90,7 +90,7 @@ def make_retrieval_set(
         InputError: Unusable table, too few exclusive positives, or choices that do not fit.
     """
     check_free(out)
-    labels, classes = _split_names(label_columns), _split_names(categories)
+    labels, classes = names_of(label_columns), names_of(categories)
     sizes = _Sizes(candidates=candidates, preselected=preselected, queries=queries)
     if not 1 <= queries <= preselected or candidates < 1:
         raise InputError("make-retrieval-set needs 1 <= queries <= preselected, and at least 1 candidate")
@@ -119,10 +119,6 @@ def make_retrieval_set(
     )
     split = {"name": "drawn", "by": exclude, "seed": seed}
     return build_benchmark(source, rows.assign(split="test"), out, split=split, notes=notes, images=images, extra=extra)
-
-
-def _split_names(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(part.strip() for item in names for part in item.split(",") if part.strip())
 
 
 def exclusive_positives(

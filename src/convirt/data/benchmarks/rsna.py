@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from convirt.data.benchmarks.building import Source, build_benchmark, split_source
+from convirt.data.benchmarks.building import Source, build_split
 from convirt.data.benchmarks.files import find, find_optional, read_source
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
@@ -83,9 +83,8 @@ def benchmark_rsna(
             f"the split {split} needs the labels of the stage 2 test images (--test-labels); without them choose "
             "--split held-out"
         )
-    frame, notes = split_source(source, split, rule, Asked(seed=seed, val_images=val_images, test_images=test_images))
-    drawn = {"name": split, "by": rule.group, "seed": seed}
-    return build_benchmark(source, frame, out, split=drawn, notes=notes, images=images)
+    asked = Asked(seed=seed, val_images=val_images, test_images=test_images)
+    return build_split(source, out, split, rule, asked, images=images)
 
 
 def read_rsna(root: Path, *, test_labels: Path | None = None, mapping: Path | None = None) -> Source:
@@ -164,7 +163,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); download it again") from error
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from convirt.data.benchmarks.building import Source, build_benchmark, split_source
-from convirt.data.benchmarks.files import read_source, unique_images
+from convirt.data.benchmarks.building import Source, build_benchmark, build_split
+from convirt.data.benchmarks.files import names_of, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
 from convirt.data.splits import check_patients, given_split
@@ -72,7 +72,7 @@ def benchmark_table(
     Raises:
         InputError: Unusable table, columns, labels, images or sizes.
     """
-    labels = tuple(part.strip() for item in label_columns for part in item.split(",") if part.strip())
+    labels = names_of(label_columns)
     if bool(label_column) == bool(labels):
         raise InputError("name either one label column (--label-column) or several (--label-columns)")
     asked = [image_column, label_column, *labels, patient_column, split_column, unit_column, *keep_columns]
@@ -101,16 +101,11 @@ def benchmark_table(
         notes=() if patient_column else ("patients are unknown: every image counts as a patient of its own",),
     )
     chosen = split or ("official" if split_column else "patient")
-    notes: list[str] = []
-    drawn: dict[str, str | int] = {"name": chosen}
-    if chosen == "official":
-        frame = _given(frame, rows, split_column, patient_column)
-    else:
-        rule = RULES[chosen]
-        sizes = Asked(seed=seed, val_images=val_images, test_images=test_images)
-        frame, notes = split_source(source, chosen, rule, sizes)
-        drawn |= {"by": rule.group, "seed": seed}
-    return build_benchmark(source, frame, out, split=drawn, notes=notes, images=images)
+    if chosen != "official":
+        asked_sizes = Asked(seed=seed, val_images=val_images, test_images=test_images)
+        return build_split(source, out, chosen, RULES[chosen], asked_sizes, images=images)
+    frame = _given(frame, rows, split_column, patient_column)
+    return build_benchmark(source, frame, out, split={"name": chosen}, images=images)
 
 
 def _binary(values: pd.Series, name: str, table: Path) -> pd.Series:
