@@ -476,6 +476,8 @@ def test_streamed_tables_that_cannot_be_used(tmp_path: Path) -> None:
     assert "no column 'a'" in said(b"")
     assert "no rows" in said(b"a,b\n")
     assert "never closed" in said(b'a,b\n1,"2\n3,4\n')
+    assert "is no CSV" in said(b"a\rb,c\n1,2\n")
+    assert "two columns named 'a'" in said(b"a,a\n1,2\n")
     assert "line of more than" in said(b"a" * (17 * 2**20))
     assert "must read" in said(b"a,b\n1,2\n", where=["a"])
     assert "no row of table.csv passes" in said(b"a,b\n1,2\n", where=["a=2"])

@@ -17,8 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.progress import track
-
 from convirt.data.audit import EXCLUDED, Audit
 from convirt.data.identities import table_mark
 from convirt.data.pairing import PairPlan, Row
@@ -27,7 +25,15 @@ from convirt.data.preparing import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.rows import StreamedTable, read_cells
-from convirt.data.sources.studies import ImageFolders, Listing, find_file, joined_views, plan_studies, read_study
+from convirt.data.sources.studies import (
+    ImageFolders,
+    Listing,
+    find_file,
+    joined_views,
+    plan_studies,
+    progress,
+    read_study,
+)
 from convirt.data.sources.texts import Place
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.errors import InputError
@@ -225,7 +231,7 @@ def _usable_rows(
     images = _Images(root)
     texts: dict[str, bytes] = {}
     same: dict[tuple[str, ...], dict[str, str]] = {}  # few distinct ones: most of their memory is shared
-    for streamed in track(table.fitting(audit), "listing images", transient=True):
+    for streamed in progress(table.fitting(audit), "listing images"):
         image, dicom, patient, side, projection, split, findings, impression, report, *kept = streamed.cells
         path = _PATH.fullmatch(image)
         if not path or not path[2].startswith(f"{patient}/"):

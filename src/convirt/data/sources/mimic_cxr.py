@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rich.progress import track
-
 from convirt.data.audit import EXCLUDED, Audit
 from convirt.data.identities import table_mark
 from convirt.data.pairing import PairPlan, Row
@@ -36,6 +34,7 @@ from convirt.data.sources.studies import (
     hold_out_patients,
     joined_views,
     plan_studies,
+    progress,
     read_study,
     shared_patients,
 )
@@ -250,7 +249,7 @@ def _usable_rows(
 ) -> Iterator[Row]:
     """Yield the rows whose image, report and split are there; the others go to the audit."""
     folders = ImageFolders(root)
-    for streamed in track(table.fitting(audit), "listing images", transient=True):
+    for streamed in progress(table.fitting(audit), "listing images"):
         dicom, patient, study, view, date = (*streamed.cells, "", "")[:5]
         if not _IDS.fullmatch(f"{dicom} {patient} {study}"):
             detail = " ".join(streamed.cells)[:80]

@@ -11,6 +11,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -69,8 +70,10 @@ class StreamedTable:
         self._end = 0
         self._where = list(where)
         with self._open() as file:
-            first = next(self._lines(file), "").removeprefix("\ufeff")
-        self.header = tuple(cell.strip() for cell in next(csv.reader([first]), []))
+            _, cells, problem = next(self._records(file), ((0, 0), [], ""))
+        if problem:
+            raise InputError(f"the header of table {self.name} is no CSV ({problem}); copy the table again")
+        self.header = tuple(cell.strip() for cell in cells)
         self._wanted = [self._column(name) for name in columns]
         self._filters = [self._filter(condition) for condition in where]
 
@@ -84,10 +87,10 @@ class StreamedTable:
         Raises:
             InputError: The file is damaged, breaks off inside quotes, has no rows, or no row passes the filters.
         """
-        self._hash, self._end, self.rows = hashlib.sha256(), 0, 0
+        self._hash, self.rows = hashlib.sha256(), 0
         passed = False
         with self._open() as file:
-            for place, cells, problem in self._records(file):
+            for place, cells, problem in islice(self._records(file), 1, None):
                 self.rows += 1
                 row = self._row(place, cells, problem)
                 passed |= not (row.problem or row.excluded)
@@ -122,8 +125,10 @@ class StreamedTable:
 
     def _column(self, name: str) -> int:
         if name not in self.header:
-            there = ", ".join(self.header[:40])
+            there = ", ".join(" ".join(cell.split())[:40] for cell in self.header[:40])
             raise InputError(f"table {self.name} has no column {name!r}; its columns are: {there}")
+        if self.header.count(name) > 1:
+            raise InputError(f"table {self.name} has two columns named {name!r}; rename one")
         return self.header.index(name)
 
     def _filter(self, condition: str) -> tuple[int, frozenset[str]]:
@@ -147,16 +152,15 @@ class StreamedTable:
                     raise InputError(f"table {self.name} has a line of more than {_MAX_LINE} bytes; is it a CSV table?")
                 self._hash.update(line)
                 self._end += len(line)
-                yield line.decode("utf-8", "surrogateescape")
+                yield line.decode("utf-8-sig" if self._end == len(line) else "utf-8", "surrogateescape")
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"table {self.name} cannot be read to its end ({error}); copy it again") from error
 
     def _records(self, file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[Place, list[str], str]]:
-        """Yield place, cells and problem of each record that is not blank, the header left out."""
+        """Yield place, cells and problem of each record that is not blank, the header first."""
         csv.field_size_limit(MAX_CELL)
-        lines = self._lines(file)
-        next(lines, None)
-        reader = csv.reader(lines, strict=True)
+        self._end = 0
+        reader = csv.reader(self._lines(file), strict=True)
         while True:
             start, cells, problem = self._end, [], ""
             try:

@@ -13,7 +13,10 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from convirt.data.audit import Audit
 from convirt.data.making import Read
@@ -22,6 +25,8 @@ from convirt.data.pairing import PairContent, PairPlan, Row, is_usable, make_con
 from convirt.data.pixels import Unreadable
 from convirt.data.sources.texts import Place
 from convirt.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +183,11 @@ def plan_studies(
             )
         )
     return plans
+
+
+def progress(items: Iterable[T], what: str) -> Iterable[T]:
+    """Pass items through, with a bar on standard error while they do; not how many, which is not known."""
+    return track(items, what, console=Console(stderr=True), transient=True)
 
 
 def joined_views(rows: Sequence[Row]) -> str:
