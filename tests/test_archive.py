@@ -1,8 +1,11 @@
 """`prepare archive`: from a folder and a table to a corpus, with every row accounted for."""
 
+import hashlib
 import io
 import json
 import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from convirt.data import archive, rowsets
 from convirt.data.archive import prepare_archive
-from convirt.data.corpora import Corpus, CorpusWriter
+from convirt.data.audit import Audit
+from convirt.data.corpora import Corpus, decode
+from convirt.data.planning import Columns, plan_pairs
+from convirt.data.shards import ShardWriter
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import read_table
 from convirt.errors import InputError
@@ -57,12 +64,13 @@ def prepare(folder: Path, content: pd.DataFrame | str | bytes, **options: Any) -
         "out": folder / "corpus",
         "image_size": 32,
         "workers": 1,
+        "ids": "plain",
         **options,
     }
     return Corpus.open(prepare_archive(**arguments))
 
 
-def audit(folder: Path) -> dict[str, Any]:
+def read_audit(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "corpus" / "audit.json").read_text())
 
 
@@ -90,7 +98,7 @@ def test_the_plain_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert pair.attributes == {"finding": "f3"}
     assert pair.images[0].view == "PA"
     assert all(max(i.height, i.width) == 32 for k in range(20) for i in corpus.pair(k).images)
-    assert audit(tmp_path)["rows"] == {"total": 20, "kept": 20, "repaired": 0, "dropped": 0, "failed": 0}
+    assert read_audit(tmp_path)["rows"] == {"total": 20, "kept": 20, "repaired": 0, "dropped": 0, "failed": 0}
     printed = capsys.readouterr().out
     assert "kept as they are" in printed
     assert "train" in printed
@@ -99,7 +107,7 @@ def test_the_plain_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_result_does_not_depend_on_workers_place_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convirt.data.archive._WORTH_WORKERS", 1)
+    monkeypatch.setattr("convirt.data.preparing._WORTH_WORKERS", 1)
     corpora = []
     for name, workers in (("a", 1), ("b/deeper", 2)):
         folder = tmp_path / name
@@ -123,7 +131,7 @@ def test_every_row_is_counted(tmp_path: Path) -> None:
     (tmp_path / table.image[7]).write_bytes((tmp_path / table.image[7]).read_bytes()[:-300])
     Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save(tmp_path / table.image[8])
     corpus = prepare(tmp_path, table, where=("view=PA",), max_failures=0.2)
-    seen = audit(tmp_path)
+    seen = read_audit(tmp_path)
     assert seen["rows"] == {"total": 31, "kept": 17, "repaired": 2, "dropped": 12, "failed": 3}
     assert len(corpus) == 19
     assert {reason: entry["count"] for reason, entry in seen["dropped"].items()} == {
@@ -168,7 +176,105 @@ def test_paths_that_lead_out_are_refused_row_by_row(tmp_path: Path, entry: str) 
     (root / "folder").symlink_to(tmp_path)
     table.loc[0, "image"] = entry
     assert len(prepare(root, table)) == 19
-    assert audit(root)["dropped"]["path that leads out of the image folder"]["rows"] == [{"row": 1, "image": entry}]
+    assert read_audit(root)["dropped"]["path that leads out of the image folder"]["rows"] == [
+        {"row": 1, "image": entry}
+    ]
+
+
+def test_a_link_that_comes_after_planning_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "archive"
+    table = make_archive(root)
+    save_image(tmp_path / "secret.png", 1)
+    plan = archive.plan_pairs
+
+    def plan_then_link(*arguments: Any) -> Any:
+        plans = plan(*arguments)
+        (root / "images/001.png").unlink()
+        (root / "images/001.png").symlink_to(tmp_path / "secret.png")
+        return plans
+
+    monkeypatch.setattr(archive, "plan_pairs", plan_then_link)
+    assert len(prepare(root, table)) == 19
+    assert read_audit(root)["dropped"]["path that leads out of the image folder"]["rows"] == [
+        {"row": 2, "image": "images/001.png"}
+    ]
+
+
+def test_ids_are_hashed_with_a_salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVIRT_SALT", raising=False)
+    table = make_archive(tmp_path, 20, study=[f"study{k}" for k in range(20)])
+    options = {"ids": "hashed", "study_column": "study"}
+    plain = prepare(tmp_path, table, out=tmp_path / "plain", study_column="study")
+    hashed = prepare(tmp_path, table, out=tmp_path / "hashed", **options)
+    again = prepare(tmp_path, table, out=tmp_path / "again", **options)
+    assert hashed.patient_ids.tolist() == again.patient_ids.tolist()  # the same table, the same ids
+    assert hashed.splits.tolist() == plain.splits.tolist()
+    assert len(set(hashed.patient_ids)) == 20
+    for k in range(20):
+        pair = hashed.pair(k)
+        assert re.fullmatch("[0-9a-f]{16}", pair.patient_id)
+        assert re.fullmatch("[0-9a-f]{16}", pair.pair_id)
+        # Without the salt, nobody finds an id by trying all numbers.
+        assert pair.patient_id not in hashlib.sha256(f"p{k:03d}".encode()).hexdigest()
+    files = [path.read_bytes() for path in hashed.path.iterdir()]
+    assert not [data for data in files if b"p003" in data or b"study3" in data]
+    # The default salt is made of the table's hash, which the corpus must not give away.
+    digest = hashlib.sha256((tmp_path / "table.csv").read_bytes()).hexdigest().encode()
+    assert not [data for data in files if digest in data]
+    table.loc[0, "report"] = "Another report of a chest."
+    other = prepare(tmp_path, table, out=tmp_path / "other", **options)
+    assert not set(other.patient_ids) & set(hashed.patient_ids)
+    # A salt of the user's own joins corpora of several tables.
+    monkeypatch.setenv("CONVIRT_SALT", "ours")
+    one = prepare(tmp_path, table, out=tmp_path / "one", **options)
+    two = prepare(tmp_path, table.iloc[::-1], out=tmp_path / "two", **options)
+    assert set(one.patient_ids) == set(two.patient_ids) != set(other.patient_ids)
+    assert not [path for path in one.path.iterdir() if b"ours" in path.read_bytes()]
+
+
+def test_sixteen_bits_a_language_and_redaction_reach_the_pairs(tmp_path: Path) -> None:
+    table = make_archive(tmp_path, 6)
+    deep = np.linspace(0, 4095, 40 * 30).reshape(40, 30).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / table.image[1])
+    table["report"] = "HALLAZGOS: Corazón normal. Dr. García, tel. 555-123-4567. CONCLUSIÓN: Tórax normal."
+    table["report"] += [f" Número {k}." for k in range(6)]
+    corpus = prepare(tmp_path, table, bits=16, language="es", redact=True)
+    image = decode(corpus.pair(1).images[0])
+    assert str(image.dtype) == "torch.uint16"
+    assert len(np.unique(image.numpy())) > 256
+    assert "555" not in corpus.pair(0).text
+    assert not corpus.pair(0).text.startswith("HALLAZGOS")
+    assert any(reason.startswith("identifier masked") for reason in read_audit(tmp_path)["repaired"])
+    assert corpus.settings["bits"] == 16
+    assert "there is no lexicon 'tlh'" in refused(tmp_path / "b", make_archive(tmp_path / "b", 4), language="tlh")
+
+
+def test_a_placeholder_image_in_many_rows_is_quick(tmp_path: Path) -> None:
+    table = make_archive(tmp_path, 1)
+    table = pd.concat([table] * 5000).assign(report=[f"A report, number {k}." for k in range(5000)])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    source = read_table(tmp_path / "table.csv")
+    columns = Columns(image="image", text=("report",), patient="patient")
+    plans = plan_pairs(
+        source, columns, tmp_path, (), {"seed": 0, "val_share": 0.0, "test_share": 0.0}, Audit(table="", total=5000)
+    )
+    assert len({plan.pair_id for plan in plans}) == 5000
+    assert plans[4999].pair_id == "images/000.jpg#5000"
+    assert plans[4999].text == "A report, number 4999."
+
+
+def test_a_large_table_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = make_archive(tmp_path, 30)
+    small = prepare(tmp_path, table, out=tmp_path / "small")
+    monkeypatch.setattr(rowsets, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(rowsets, "_IN_MEMORY", 500)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    large = prepare(tmp_path, table, out=tmp_path / "large")
+    assert {f.name: f.read_bytes() for f in large.path.iterdir()} == {
+        f.name: f.read_bytes() for f in small.path.iterdir()
+    }
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_paths_inside_are_kept_relative(tmp_path: Path) -> None:
@@ -186,7 +292,7 @@ def test_impossible_paths_are_set_aside(tmp_path: Path, entry: str) -> None:
     table = make_archive(tmp_path)
     table.loc[0, "image"] = entry
     assert len(prepare(tmp_path, table)) == 19
-    assert audit(tmp_path)["dropped"]["image not found"]["count"] == 1
+    assert read_audit(tmp_path)["dropped"]["image not found"]["count"] == 1
 
 
 def test_studies_group_rows(tmp_path: Path) -> None:
@@ -205,7 +311,7 @@ def test_studies_group_rows(tmp_path: Path) -> None:
         "Half of it. Other half.",
     ]
     assert corpus.pair(2).attributes == {"label": "z"}
-    seen = audit(tmp_path)
+    seen = read_audit(tmp_path)
     assert seen["repaired"]["differing texts of one study joined"]["count"] == 3
     assert seen["dropped"]["same image twice in one pair"]["rows"] == [
         {"row": 7, "image": "images/001.png", "detail": "first in row 2"}
@@ -231,7 +337,7 @@ def test_identical_files_of_two_patients_are_noted(tmp_path: Path) -> None:
     table = make_archive(tmp_path, 6, split=["train", "test", "val", "train", "train", "train"])
     (tmp_path / "images/001.png").write_bytes((tmp_path / "images/000.jpg").read_bytes())
     prepare(tmp_path, table, split_column="split")
-    assert audit(tmp_path)["notes"] == [
+    assert read_audit(tmp_path)["notes"] == [
         "identical image files of different patients across splits: images/000.jpg (p000, train), "
         "images/001.png (p001, test)"
     ]
@@ -293,7 +399,7 @@ def test_rows_that_do_not_fit_are_set_aside(tmp_path: Path) -> None:
     lines = make_archive(tmp_path).to_csv(index=False).splitlines()
     lines[3] += ",one,too,many"
     assert len(prepare(tmp_path, "\n".join(lines) + "\n\n")) == 19
-    assert audit(tmp_path)["dropped"]["row that does not fit the header"]["rows"] == [
+    assert read_audit(tmp_path)["dropped"]["row that does not fit the header"]["rows"] == [
         {"row": 3, "detail": "line 4: 6 cells, the header has 3"}
     ]
 
@@ -343,13 +449,13 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         prepare(tmp_path, table)
 
 
-def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_before_the_first_shard_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_archive(tmp_path, 4)
 
-    def stop(self: CorpusWriter, pair: object) -> None:
+    def stop(self: ShardWriter, pair: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CorpusWriter, "add", stop)
+    monkeypatch.setattr(ShardWriter, "add", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path, table)
     assert sorted(os.listdir(tmp_path)) == ["images", "table.csv"]

@@ -18,6 +18,7 @@ from PIL import Image
 from convirt.data import corpora
 from convirt.data.corpora import Corpus, CorpusWriter, decode
 from convirt.data.records import ImageRecord, Pair
+from convirt.data.shards import SCHEMA, ShardWriter
 from convirt.errors import InputError
 
 
@@ -91,6 +92,16 @@ def test_the_datasets_library_maps_it_and_columns_need_no_images(tmp_path: Path)
     assert data.count(b"\x89PNG") > 100
     arrow.write_bytes(data.replace(b"\x89PNG", b"gone"))
     assert Corpus.open(tmp_path / "corpus").patient_ids.tolist() == corpus.patient_ids.tolist()
+
+
+def test_schema_and_information_are_those_of_the_datasets_library(tmp_path: Path) -> None:
+    write(tmp_path / "corpus", [pair(0)])
+    rows = datasets.load_from_disk(str(tmp_path / "corpus"))
+    assert SCHEMA.equals(rows.features.arrow_schema, check_metadata=True)
+    rows.info.write_to_directory(str(tmp_path))
+    assert json.loads((tmp_path / "dataset_info.json").read_text()) == json.loads(
+        (tmp_path / "corpus" / "dataset_info.json").read_text()
+    )
 
 
 def test_it_crosses_processes(tmp_path: Path) -> None:
@@ -173,14 +184,14 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["_flush", "_close_shard"])
+@pytest.mark.parametrize("where", ["_flush", "close"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def full(self: CorpusWriter) -> None:
+    def full(self: ShardWriter) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(CorpusWriter, where, full)
+    monkeypatch.setattr(ShardWriter, where, full)
     with pytest.raises(InputError, match="is full; nothing was written"):
         write(tmp_path / "corpus", [pair(number) for number in range(100)])
     assert list(tmp_path.iterdir()) == []

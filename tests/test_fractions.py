@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.fractions import nested_fraction
+from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.evaluation.metrics import one_hot
 
 CLASSES = ("a", "b", "c")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from convirt.data.images import REPAIR_GREY, REPAIR_ORIENTATION, prepare_image, read_pixels, resize
+from convirt.data.images import REPAIR_GREY, REPAIR_ORIENTATION, encode, prepare_image, read_pixels, resize
 from convirt.data.pixels import Unreadable
 
 
@@ -154,6 +154,87 @@ def test_a_forged_size_is_refused_before_memory_is_taken() -> None:
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(Unreadable, match="image too large"):
         read_pixels(bytes(data))
+
+
+@pytest.mark.parametrize("largest", [4095, 65535])
+def test_sixteen_bits_stay_sixteen(tmp_path: Path, largest: int) -> None:
+    values = np.linspace(0, largest, 64 * 48).astype(np.uint16).reshape(64, 48)
+    (tmp_path / "a.png").write_bytes(encoded(values))
+    record, _ = prepare_image(tmp_path / "a.png", source="a.png", image_size=64, bits=16)
+    prepared = decoded(record.encoded)
+    assert prepared.dtype == np.uint16
+    expected = values.astype(np.float64) / largest * 65535
+    assert np.abs(prepared - expected).max() <= 1
+    assert len(np.unique(prepared)) == len(np.unique(values))
+
+
+def test_reduced_eight_bits_have_more_than_eight(tmp_path: Path) -> None:
+    values = noise(512, 512)
+    (tmp_path / "a.png").write_bytes(encoded(values))
+    deep, _ = prepare_image(tmp_path / "a.png", source="a.png", image_size=128, bits=16)
+    flat, _ = prepare_image(tmp_path / "a.png", source="a.png", image_size=128)
+    assert len(np.unique(decoded(deep.encoded))) > 1000
+    off = decoded(deep.encoded) / 65535 - decoded(flat.encoded) / 255
+    assert np.abs(off).max() < 1.5 / 255
+
+
+def film(height: int = 2500, width: int = 2048, seed: int = 0) -> np.ndarray:
+    """A radiograph-like image: dark background, soft tissue, ribs with sharp edges, a marker, and film noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = y / height - 0.5, x / width - 0.5
+    body = 1 / (1 + np.exp((np.hypot(x, y * 0.8) - 0.42) * 60))
+    lungs = sum(np.exp(-((((x - side) / 0.12) ** 2 + ((y + 0.05) / 0.28) ** 2) ** 2)) for side in (-0.2, 0.2))
+    ribs = (np.sin((y + 0.3 * np.abs(x)) * 70) > 0.7) * np.asarray(lungs) * 0.15
+    values = 20 + 180 * body * (1 - 0.6 * np.asarray(lungs) + ribs)
+    values[100:180, 150:200] = 250
+    values += rng.normal(0, 6, (height, width)).astype(np.float32)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [75, 95])
+def test_scaled_decoding_stays_within_forty_decibels(tmp_path: Path, quality: int) -> None:
+    """Against decoding in full and one antialiased reduction; without noise the edges would count alone."""
+    data = encoded(film(), "JPEG", quality=quality)
+    (tmp_path / "a.jpg").write_bytes(data)
+    for size in (224, 256):
+        record, _ = prepare_image(tmp_path / "a.jpg", source="a.jpg", image_size=size)
+        assert json.loads(record.recipe)["decoded_at"] == [625, 512]
+        full = resize(read_pixels(data).values_HW, size).astype(float)
+        error = np.mean((decoded(record.encoded) - full) ** 2)
+        assert 10 * np.log10(255**2 / error) > 40
+
+
+@pytest.mark.parametrize(("size", "scaled"), [((512, 400), False), ((1023, 1023), False), ((1024, 1100), True)])
+def test_scaled_decoding_keeps_twice_the_prepared_size(size: tuple[int, int], scaled: bool) -> None:
+    pixels = read_pixels(encoded(noise(*size), "JPEG"), at_least=512)
+    assert ("decoded_at" in pixels.recipe) == scaled
+    assert min(pixels.values_HW.shape) >= min(512, *size)
+
+
+@pytest.mark.parametrize("shape", [(2501, 2048), (2500, 2049), (2503, 2043), (1030, 2900)])
+def test_scaled_decoding_keeps_shape_and_place(tmp_path: Path, shape: tuple[int, int]) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    slope = (255 * (x / shape[1] + y / shape[0]) / 2).astype(np.uint8)
+    (tmp_path / "a.jpg").write_bytes(encoded(slope, "JPEG", quality=98))
+    record, _ = prepare_image(tmp_path / "a.jpg", source="a.jpg", image_size=256)
+    expected = resize(slope, 256).astype(int)
+    assert "decoded_at" in json.loads(record.recipe)
+    assert np.abs(decoded(record.encoded) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (64, 48)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_encoding_loses_nothing(shape: tuple[int, int], dtype: type) -> None:
+    limit = np.iinfo(dtype).max
+    for values in (
+        np.random.default_rng(0).integers(0, limit, shape, dtype=dtype, endpoint=True),
+        np.linspace(0, limit, shape[0] * shape[1]).astype(dtype).reshape(shape),
+        np.full(shape, limit, dtype=dtype),
+    ):
+        image = decoded(encode(values))
+        assert image.dtype == dtype
+        np.testing.assert_array_equal(image, values)
 
 
 def test_missing_file(tmp_path: Path) -> None:

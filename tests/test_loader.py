@@ -10,15 +10,10 @@ from scipy.stats import chisquare
 
 from conftest import SIZE, png, write_corpus
 from convirt.data.corpora import Corpus, CorpusWriter, decode
-from convirt.data.loader import (
-    Batch,
-    TrainingBatches,
-    arrange_batches,
-    derive_seed,
-    read_ahead,
-    validation_batches,
-)
+from convirt.data.loader import Batch, TrainingBatches, derive_seed, validation_batches
+from convirt.data.reading import read_ahead
 from convirt.data.records import Pair
+from convirt.data.sampling import arrange_batches
 from convirt.errors import InputError
 
 

@@ -45,6 +45,48 @@ VERBS: dict[str, Verb] = {
     "prepare archive": Verb(
         "turn a folder of images and a table of reports into a corpus", "convirt.data.archive:prepare_archive"
     ),
+    "prepare mimic-cxr": Verb(
+        "turn MIMIC-CXR-JPG and the reports of MIMIC-CXR into a corpus",
+        "convirt.data.sources.mimic_cxr:prepare_mimic_cxr",
+    ),
+    "prepare chexpert-plus": Verb(
+        "turn CheXpert Plus into a corpus", "convirt.data.sources.chexpert_plus:prepare_chexpert_plus"
+    ),
+    "prepare open-i": Verb(
+        "turn the Open-i chest collection into a corpus; can download it",
+        "convirt.data.sources.open_i:prepare_open_i",
+    ),
+    "prepare dicomweb": Verb(
+        "turn studies of a DICOMweb server into a corpus", "convirt.data.sources.dicomweb:prepare_dicomweb"
+    ),
+    "prepare remake": Verb(
+        "make a corpus again at another image size or depth", "convirt.data.remaking:prepare_remake", ("corpus",)
+    ),
+    "benchmark rsna": Verb("RSNA pneumonia, with a named split", "convirt.data.benchmarks.rsna:benchmark_rsna"),
+    "benchmark chexpert": Verb(
+        "CheXpert, five findings, with a named split", "convirt.data.benchmarks.chexpert:benchmark_chexpert"
+    ),
+    "benchmark covidx4": Verb(
+        "COVIDx version 4, with a named split", "convirt.data.benchmarks.covidx4:benchmark_covidx4"
+    ),
+    "benchmark mura": Verb(
+        "MURA, by patient or by study, with a named split", "convirt.data.benchmarks.mura:benchmark_mura"
+    ),
+    "benchmark chexpert8x200": Verb(
+        "the CheXpert 8x200 retrieval set, from its authors' lists",
+        "convirt.data.benchmarks.chexpert8x200:benchmark_chexpert8x200",
+    ),
+    "benchmark table": Verb("a benchmark from any labelled table", "convirt.data.benchmarks.table:benchmark_table"),
+    "make-retrieval-set": Verb(
+        "draw a retrieval set of exclusive positives from any labelled table",
+        "convirt.data.benchmarks.retrieval_set:make_retrieval_set",
+    ),
+    "inspect": Verb(
+        "audit a corpus, and find what it shares with another",
+        "convirt.inspection.inspect:inspect",
+        ("corpus",),
+    ),
+    "export": Verb("write a corpus as Parquet shards that can be streamed", "convirt.data.export:export", ("corpus",)),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)
@@ -156,8 +198,8 @@ def fold(boxed: str, prog: str) -> str:
 class PretrainArguments:
     """Pretrain by a recipe; each setting of the recipe can be overridden by its own option."""
 
-    corpus: Path
-    """Folder of a prepared corpus."""
+    corpus: str
+    """Folder of a prepared corpus, or folder or address (https://..., s3://...) of an exported one, to be streamed."""
     out: Path
     """Folder of the run: checkpoints, logs, configuration, metrics.json."""
     resume: bool = False

@@ -15,7 +15,6 @@ PACKAGES = (
     "pandas",
     "pillow",
     "pydicom",
-    "spacy",
 )
 
 

@@ -1,81 +1,133 @@
-"""The audit: what became of every row of a source table, with the reason."""
+"""The audit: what became of every row of a source table, with the reason.
 
-from dataclasses import dataclass, field
-from typing import Any
+Memory does not grow with what is entered: a byte a row says how it ended, the entries themselves wait in a temporary
+file. `audit.csv` lists every one of them, `audit.json` the counts and the first of each reason.
+"""
+
+import csv
+import heapq
+import json
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
 
 from rich.table import Table
 
 EXCLUDED = "excluded by filter"
+LISTED = 1000
+"""Rows of one reason that `audit.json` lists; `audit.csv` lists all."""
+
+_DROPPED, _REPAIRED, _FAILED = 1, 2, 4
+_IN_MEMORY = 4 * 2**20  # bytes of entries before they go to disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One row that was dropped or repaired."""
 
+    fate: Literal["dropped", "failed", "repaired"]
+    """`failed` rows are dropped ones that could not be used; the other dropped ones were not wanted."""
     row: int
     """Number of the row in its table, from 1, the header not counted."""
+    reason: str
+    """One of few phrases."""
     image: str = ""
     """The image as the row names it."""
     detail: str = ""
     """What was seen in this row."""
 
+    def named(self) -> dict[str, Any]:
+        """What `audit.json` says of it below its reason."""
+        return {name: value for name in ("row", "image", "detail") if (value := getattr(self, name))}
 
-@dataclass(kw_only=True)
+
 class Audit:
-    """Counts every row once: as kept, as repaired (and kept), or as dropped."""
+    """Counts every row once: as kept, as repaired (and kept), or as dropped.
 
-    table: str
-    """Name of the table."""
-    total: int
-    """Its rows."""
-    notes: list[str] = field(default_factory=list)
-    """What concerns no single row."""
-    _dropped: dict[str, list[Entry]] = field(default_factory=dict)
-    _repaired: dict[str, list[Entry]] = field(default_factory=dict)
-    _failed: set[int] = field(default_factory=set)
-    _dropped_rows: set[int] = field(default_factory=set)
-    _repaired_rows: set[int] = field(default_factory=set)
-    _first_failure: str = ""
+    Attributes:
+        table: Name of the table.
+        total: Its rows.
+        notes: What concerns no single row.
+        first_failure: The first row that was entered as one that could not be used, and why; empty if there is none.
+    """
+
+    def __init__(self, *, table: str, total: int, notes: Iterable[str] = ()) -> None:
+        self.table = table
+        self.total = total
+        self.notes: list[str] = list(notes)
+        self.first_failure = ""
+        self._fates = bytearray(total + 1)
+        self._dropped: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+        self._spool: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115  # closed with the audit
+            _IN_MEMORY, "w+", encoding="utf-8", errors="surrogatepass"
+        )
+        weakref.finalize(self, self._spool.close)
 
     def drop(self, row: int, reason: str, *, image: str = "", detail: str = "", failure: bool = False) -> None:
         """Count a row as dropped; `failure` tells a row that could not be used from one that was not wanted."""
-        assert row not in self._dropped_rows, f"row {row} dropped twice"
-        self._dropped_rows.add(row)
-        self._dropped.setdefault(reason, []).append(Entry(row=row, image=image, detail=detail))
-        if failure:
-            self._failed.add(row)
-            if not self._first_failure:
-                named = f"row {row}, {image}" if image else f"row {row}"
-                self._first_failure = f"{named}: {reason}" + (f" ({detail})" if detail else "")
+        fate: Literal["dropped", "failed"] = "failed" if failure else "dropped"
+        self.enter(Entry(fate=fate, row=row, reason=reason, image=image, detail=detail))
 
     def repair(self, row: int, reason: str, *, image: str = "", detail: str = "") -> None:
         """Count a row as repaired; a row that is dropped as well counts as dropped alone."""
-        self._repaired_rows.add(row)
-        self._repaired.setdefault(reason, []).append(Entry(row=row, image=image, detail=detail))
+        self.enter(Entry(fate="repaired", row=row, reason=reason, image=image, detail=detail))
+
+    def enter(self, entry: Entry) -> None:
+        """Count an entry, perhaps one that another process made."""
+        if entry.row >= len(self._fates):
+            self._fates.extend(bytes(entry.row + 1 - len(self._fates)))
+        fate = self._fates[entry.row]
+        if entry.fate == "repaired":
+            self._rows["repaired"] += not fate & (_REPAIRED | _DROPPED)
+            fate |= _REPAIRED
+        else:
+            assert not fate & _DROPPED, f"row {entry.row} dropped twice"
+            self._rows["repaired"] -= bool(fate & _REPAIRED)
+            self._rows["dropped"] += 1
+            self._dropped[entry.reason] += 1
+            fate |= _DROPPED
+        if entry.fate == "failed":
+            fate |= _FAILED
+            self._rows["failed"] += 1
+            if not self.first_failure:
+                named = f"row {entry.row}, {entry.image}" if entry.image else f"row {entry.row}"
+                self.first_failure = f"{named}: {entry.reason}" + (f" ({entry.detail})" if entry.detail else "")
+        self._fates[entry.row] = fate
+        self._spool.write(json.dumps(list(vars(entry).values())) + "\n")
+
+    def entries(self) -> Iterator[Entry]:
+        """Give what was entered, in that order, without the repairs of rows that were dropped in the end."""
+        self._spool.seek(0)
+        try:
+            for line in self._spool:
+                fate, row, reason, image, detail = json.loads(line)
+                if fate != "repaired" or not self._fates[row] & _DROPPED:
+                    yield Entry(fate=fate, row=row, reason=reason, image=image, detail=detail)
+        finally:
+            self._spool.seek(0, 2)
 
     @property
     def failures(self) -> int:
         """Rows that could not be used."""
-        return len(self._failed)
+        return self._rows["failed"]
 
     @property
     def considered(self) -> int:
         """Rows that the filters let through."""
-        return self.total - len(self._dropped.get(EXCLUDED, []))
-
-    @property
-    def first_failure(self) -> str:
-        """The first row that could not be used, and why; empty if there is none."""
-        return self._first_failure
+        return self.total - self._dropped[EXCLUDED]
 
     def summary(self) -> str:
         """Return the reasons for dropping with their counts, on one line."""
-        return ", ".join(f"{reason} ({len(entries)})" for reason, entries in sorted(self._dropped.items()))
+        return ", ".join(f"{reason} ({count})" for reason, count in sorted(self._dropped.items()) if count)
 
     def counts(self) -> dict[str, int]:
         """Return the rows in all, kept as they were, repaired, and dropped."""
-        dropped = len(self._dropped_rows)
-        repaired = len(self._repaired_rows - self._dropped_rows)
+        dropped, repaired = self._rows["dropped"], self._rows["repaired"]
         return {
             "total": self.total,
             "kept": self.total - dropped - repaired,
@@ -85,35 +137,49 @@ class Audit:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `audit.json` holds: counts, and for every reason its rows and files."""
+        """Return what `audit.json` holds: counts, and for every reason its number of rows and the first of them."""
+        reasons = self._reasons(LISTED)
         return {
             "table": self.table,
             "rows": self.counts(),
             "row_numbers": "from 1, the header not counted; failed rows are among the dropped",
-            "dropped": self._reasons(self._dropped),
-            "repaired": self._reasons(self._live_repairs()),
+            "listed": f"up to {LISTED} rows of each reason, in their order; audit.csv lists all",
+            **{
+                title: {
+                    reason: {"count": count, "rows": [entry.named() for entry in first]}
+                    for reason, (count, first) in reasons[title].items()
+                }
+                for title in ("dropped", "repaired")
+            },
             "notes": self.notes,
         }
 
-    def _live_repairs(self) -> dict[str, list[Entry]]:
-        live = {
-            reason: [entry for entry in entries if entry.row not in self._dropped_rows]
-            for reason, entries in self._repaired.items()
-        }
-        return {reason: entries for reason, entries in live.items() if entries}
-
-    @staticmethod
-    def _reasons(reasons: dict[str, list[Entry]]) -> dict[str, Any]:
+    def _reasons(self, listed: int) -> dict[str, dict[str, tuple[int, list[Entry]]]]:
+        """Give, below `dropped` and `repaired`, each reason's count and its first `listed` rows by number."""
+        counts: dict[str, Counter[str]] = {"dropped": Counter(), "repaired": Counter()}
+        heaps: dict[tuple[str, str], list[tuple[int, int, Entry]]] = {}
+        for place, entry in enumerate(self.entries()):
+            title = "repaired" if entry.fate == "repaired" else "dropped"
+            counts[title][entry.reason] += 1
+            heap = heaps.setdefault((title, entry.reason), [])
+            # Negative: the heap gives up the largest row; the place keeps entries from being compared.
+            add = heapq.heappush if len(heap) < listed else heapq.heappushpop
+            add(heap, (-entry.row, -place, entry))
         return {
-            reason: {
-                "count": len(entries),
-                "rows": [
-                    {name: value for name, value in vars(entry).items() if value}
-                    for entry in sorted(entries, key=lambda entry: entry.row)
-                ],
+            title: {
+                reason: (count, [entry for *_, entry in sorted(heaps[title, reason], reverse=True)])
+                for reason, count in sorted(found.items())
             }
-            for reason, entries in sorted(reasons.items())
+            for title, found in counts.items()
         }
+
+    def write_csv(self, path: Path) -> None:
+        """Write every entry as a row of a CSV table, in the order in which they were made."""
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("row", "fate", "reason", "image", "detail"))
+            for entry in self.entries():
+                writer.writerow((entry.row, entry.fate, entry.reason, entry.image, entry.detail))
 
     def to_table(self) -> Table:
         """Return the counts as a table for the terminal."""
@@ -124,9 +190,9 @@ class Audit:
         counts = self.counts()
         table.add_row("in the table", str(counts["total"]), "")
         table.add_row("kept as they are", str(counts["kept"]), "")
-        for title, reasons in (("repaired", self._live_repairs()), ("dropped", self._dropped)):
+        reasons = self._reasons(1)
+        for title in ("repaired", "dropped"):
             table.add_row(title, str(counts[title]), "", style="bold")
-            for reason, entries in sorted(reasons.items()):
-                first = min(entries, key=lambda entry: entry.row)
-                table.add_row(f"  {reason}", str(len(entries)), f"row {first.row} {first.image}".strip())
+            for reason, (count, (first,)) in reasons[title].items():
+                table.add_row(f"  {reason}", str(count), f"row {first.row} {first.image}".strip())
         return table

@@ -1,23 +1,39 @@
-"""Pixels of a DICOM file as a viewer shows them: modality LUT, VOI LUT or window, photometric interpretation.
+"""Grey pixels of a DICOM file, as a viewer shows them.
 
-Scaling a file by its smallest and largest stored value would ignore all three, and make one patient's bone another's
-lung. The order of the steps is that of DICOM PS3.4, section N.2; the window functions are those of PS3.3, section
-C.11.2.1.2. Shapes: H, W = rows and columns.
+Reading is in four steps: parse (here), decide whether the file is a picture to learn from (`screening`), decode its
+stored values (`codecs`), and make of them what a viewer shows (`display`). What was decided on the way is the recipe;
+given a recipe, nothing is decided anew.
+
+Shapes: H, W = rows and columns; C = samples of a pixel.
 """
 
 import warnings
+import zlib
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom import uid
+from pydicom.filereader import read_dataset, read_preamble
 
-from convirt.data.pixels import MAX_PIXELS, Pixels, Unreadable
+from convirt.data.codecs import bit_layout, stored_values
+from convirt.data.display import describe_modality, describe_voi, distinct, through_table, to_display, to_modality
+from convirt.data.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable
+from convirt.data.screening import marks, screen
+
+REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
+REPAIR_PADDING = "padding value that covers the whole image, ignored"
+REPAIR_SHAPE = "presentation LUT shape that contradicts the photometric interpretation, ignored"
 
 
-def read_dicom(data: bytes) -> Pixels:
+def read_dicom(data: bytes, *, choice: Choice = FIRST, recipe: dict[str, Any] | None = None) -> Pixels:
     """Turn the bytes of a DICOM file into grey pixels in [0, 1].
+
+    Args:
+        data: The whole file.
+        choice: Which frame and window of several.
+        recipe: What an earlier reading decided; it is followed, and `choice` is not looked at.
 
     Raises:
         Unreadable: No DICOM, no pixels, colour, several frames, or pixel data that cannot be decoded.
@@ -26,9 +42,7 @@ def read_dicom(data: bytes) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = pydicom.dcmread(BytesIO(data), force=True)
-            _require_one_grey_frame(dataset)
-            return _render(dataset)
+            return _read(data, choice, recipe)
         except Unreadable:
             raise
         except Exception as error:  # a damaged file can fail anywhere in the parser or a decoder
@@ -36,101 +50,137 @@ def read_dicom(data: bytes) -> Pixels:
             raise Unreadable("DICOM that cannot be decoded", detail) from error
 
 
-def _require_one_grey_frame(dataset: pydicom.Dataset) -> None:
-    if not len(dataset):
-        raise Unreadable("not a PNG, JPEG or DICOM file")
-    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise Unreadable("DICOM without pixels", f"modality {dataset.get('Modality', 'unknown')}")
-    photometric = dataset.get("PhotometricInterpretation", "")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise Unreadable("DICOM in colour", f"photometric interpretation {photometric or 'missing'}")
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    if frames > 1:
-        raise Unreadable("DICOM with several frames", f"{frames} frames")
-    if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
-        raise Unreadable("image too large", f"{dataset.Rows} x {dataset.Columns} pixels")
+def _read(data: bytes, choice: Choice, recipe: dict[str, Any] | None) -> Pixels:
+    dataset, syntax = _parse(data)
+    frame = screen(dataset, Choice(frame=recipe["frame"]) if recipe and "frame" in recipe else choice)
+    repairs = marks(dataset)
+    stored_HW = _one_channel(dataset, stored_values(dataset, frame), repairs)
+    if not stored_HW.size or not np.isfinite(stored_HW).all():
+        raise Unreadable("DICOM that cannot be decoded", "pixels that are no numbers")
+    if recipe is None:
+        recipe = {"format": "DICOM", "transfer_syntax": syntax, **_describe(dataset, frame, choice, stored_HW, repairs)}
+    return Pixels(
+        values_HW=_render(dataset, frame, stored_HW, recipe), recipe=recipe, repairs=tuple(dict.fromkeys(repairs))
+    )
 
 
-def _render(dataset: pydicom.Dataset) -> Pixels:
+def _parse(data: bytes) -> tuple[pydicom.Dataset, str]:
+    """Return the data set, with a transfer syntax in any case, and the syntax's name."""
+    stream = BytesIO(data)
+    read_preamble(stream, force=True)
+    read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+    deflated = uid.DeflatedExplicitVRLittleEndian.encode()
+    syntax = ""
+    if deflated in data[: stream.tell()]:
+        # pydicom would inflate the file whatever it grows to: a few kilobytes can become a terabyte.
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        body = inflater.decompress(data[stream.tell() :], MAX_PIXEL_BYTES)
+        if inflater.unconsumed_tail:
+            raise Unreadable("image too large", f"deflated DICOM of more than {MAX_PIXEL_BYTES} bytes")
+        syntax = uid.DeflatedExplicitVRLittleEndian.name
+        plain = uid.ExplicitVRLittleEndian.encode().ljust(len(deflated), b"\0")
+        data = data[: stream.tell()].replace(deflated, plain) + body
+    dataset = pydicom.dcmread(BytesIO(data), force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
-        # A bare data set, without the preamble: its syntax is the standard's default.
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    stored_HW = dataset.pixel_array
-    padding_HW, padding = _padding(dataset, stored_HW)
-    recipe: dict[str, Any] = {
-        "format": "DICOM",
+        # A bare data set, without the preamble: its encoding was guessed from its first bytes.
+        implicit, little = dataset.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little is not False else uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit is not False else explicit
+    return dataset, syntax or uid.UID(dataset.file_meta.TransferSyntaxUID).name
+
+
+def _one_channel(dataset: pydicom.Dataset, stored: np.ndarray, repairs: list[str]) -> np.ndarray:
+    """Return one channel, [H, W]: colour is kept only where it is a grey image in disguise."""
+    photometric = str(dataset.PhotometricInterpretation)
+    if photometric == "PALETTE COLOR":
+        tables = [dataset.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")]
+        descriptor = dataset.get("RedPaletteColorLookupTableDescriptor")
+        if not tables[0] or not descriptor or not tables[0] == tables[1] == tables[2]:
+            raise Unreadable("DICOM in colour", "photometric interpretation PALETTE COLOR")
+        repairs.append(REPAIR_EQUAL_CHANNELS)
+        item = pydicom.Dataset()
+        item.LUTDescriptor, item.LUTData = list(descriptor), tables[0]
+        dataset.ModalityLUTSequence = pydicom.Sequence([item])
+        return stored
+    if stored.ndim == 2:
+        return stored
+    first, second, third = np.moveaxis(stored, 2, 0)
+    lossy_jpeg = dataset.file_meta.TransferSyntaxUID in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+    if photometric.startswith("YBR_FULL") and not lossy_jpeg:  # whose decoder has made RGB of it
+        middle = 1 << (bit_layout(dataset)[1] - 1)  # no colour difference (PS3.3, C.7.6.3.1.2)
+        grey = bool((second == middle).all() and (third == middle).all())
+    else:
+        grey = np.array_equal(first, second) and np.array_equal(first, third)
+    if not grey:
+        raise Unreadable("DICOM in colour", f"photometric interpretation {photometric}")
+    repairs.append(REPAIR_EQUAL_CHANNELS)
+    return np.ascontiguousarray(first)
+
+
+def _describe(
+    dataset: pydicom.Dataset, frame: int, choice: Choice, stored_HW: np.ndarray, repairs: list[str]
+) -> dict[str, Any]:
+    """Decide how the stored values are to be shown."""
+    allocated, bits, high_bit = bit_layout(dataset)
+    values_V = distinct(stored_HW)
+    padding = _padding(dataset, values_V, repairs)
+    inside_V = values_V if padding is None else values_V[~_is_padding(values_V, padding)]
+    modality = describe_modality(dataset, frame, repairs)
+    photometric = str(dataset.PhotometricInterpretation)
+    if photometric.startswith("MONOCHROME"):
+        shown_V = to_modality(inside_V, dataset, modality)
+        voi = describe_voi(dataset, frame, choice.window, shown_V, repairs)
+    else:  # colour is ready to be shown
+        palette = photometric == "PALETTE COLOR"
+        depth = int(dataset.RedPaletteColorLookupTableDescriptor[2]) if palette else bits
+        voi = {"function": "RANGE", "low": 0.0, "high": float((1 << depth) - 1)}
+    shape = str(dataset.get("PresentationLUTShape", "") or "")
+    if shape and (shape == "INVERSE") != (photometric == "MONOCHROME1"):
+        repairs.append(REPAIR_SHAPE)
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    return {
         "height": int(dataset.Rows),
         "width": int(dataset.Columns),
-        "bits": int(dataset.BitsStored),
+        "bits": bits,
+        "bits_allocated": allocated,
+        "high_bit": high_bit,
         "signed": bool(dataset.get("PixelRepresentation", 0)),
-        "photometric": str(dataset.PhotometricInterpretation),
+        "photometric": photometric,
+        **({"frame": frame, "frames": frames} if frames > 1 else {}),
         "padding": padding,
-        "modality": _modality(dataset),
+        "modality": modality,
+        "voi": voi,
+        "burned_in_annotation": str(dataset.get("BurnedInAnnotation", "") or "not said"),
     }
-    values_HW = np.asarray(apply_modality_lut(stored_HW, dataset), dtype=np.float64)
-    shown_HW, recipe["voi"] = _apply_voi(dataset, values_HW, ~padding_HW)
-    if recipe["photometric"] == "MONOCHROME1":
-        shown_HW = 1 - shown_HW
-    shown_HW[padding_HW] = 0  # what lies outside the image is black, whatever the window makes of it
-    return Pixels(values_HW=shown_HW.astype(np.float32), recipe=recipe)
 
 
-def _padding(dataset: pydicom.Dataset, stored_HW: np.ndarray) -> tuple[np.ndarray, list[int] | None]:
-    """Return where the stored values stand for "no image" (PS3.3, C.7.5.1.1.2), and their range."""
+def _render(dataset: pydicom.Dataset, frame: int, stored_HW: np.ndarray, recipe: dict[str, Any]) -> np.ndarray:
+    def shown(values_V: np.ndarray) -> np.ndarray:
+        shown_V = to_display(to_modality(values_V, dataset, recipe["modality"]), dataset, frame, recipe["voi"])
+        if recipe["photometric"] == "MONOCHROME1":
+            shown_V = 1 - shown_V
+        if recipe["padding"] is not None:  # what lies outside the image is black, whatever the window makes of it
+            shown_V[_is_padding(values_V, recipe["padding"])] = 0
+        return shown_V
+
+    return through_table(stored_HW, shown)
+
+
+def _is_padding(values: np.ndarray, padding: list[int]) -> np.ndarray:
+    return np.asarray((values >= padding[0]) & (values <= padding[1]))
+
+
+def _padding(dataset: pydicom.Dataset, values_V: np.ndarray, repairs: list[str]) -> list[int] | None:
+    """Return the range of stored values that stand for "no image" (PS3.3, C.7.5.1.1.2), ends included."""
     if (value := dataset.get("PixelPaddingValue")) is None:
-        return np.zeros(stored_HW.shape, dtype=bool), None
+        return None
     limit = dataset.get("PixelPaddingRangeLimit")
     bounds = [int(value), int(value if limit is None else limit)]
     if dataset.get("PixelRepresentation", 0):  # some writers store a negative padding value as unsigned
-        bits = int(dataset.BitsAllocated)
-        bounds = [bound - (1 << bits) if bound >= 1 << (bits - 1) else bound for bound in bounds]
+        allocated = int(dataset.BitsAllocated)
+        bounds = [bound - (1 << allocated) if bound >= 1 << (allocated - 1) else bound for bound in bounds]
     bounds.sort()
-    padding_HW = (stored_HW >= bounds[0]) & (stored_HW <= bounds[1])
-    if padding_HW.all():  # a wrong header would leave nothing to see
-        return np.zeros(stored_HW.shape, dtype=bool), None
-    return padding_HW, bounds
-
-
-def _modality(dataset: pydicom.Dataset) -> str:
-    if "ModalityLUTSequence" in dataset:
-        return "LUT"
-    if "RescaleSlope" in dataset and "RescaleIntercept" in dataset:
-        return f"slope {float(dataset.RescaleSlope):g}, intercept {float(dataset.RescaleIntercept):g}"
-    return "none"
-
-
-def _apply_voi(dataset: pydicom.Dataset, values_HW: np.ndarray, inside_HW: np.ndarray) -> tuple[np.ndarray, str]:
-    """Map values to [0, 1] by the file's first VOI LUT, else its first window, else the range of what is inside."""
-    if dataset.get("VOILUTSequence"):
-        item = dataset.VOILUTSequence[0]
-        mapped_HW = np.asarray(apply_voi(values_HW, dataset, index=0), dtype=np.float64)
-        # Some writers announce 16 bits and fill 12: what the table itself holds is the range.
-        entries = np.frombuffer(item.LUTData, "<u2") if isinstance(item.LUTData, bytes) else np.asarray(item.LUTData)
-        low, high = float(entries.min()), float(entries.max())
-        return np.clip((mapped_HW - low) / max(high - low, 1), 0, 1), f"LUT of {int(item.LUTDescriptor[0])} entries"
-    center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").upper()
-    if center is not None and width is not None and width > 0:
-        return window(values_HW, center, width, function), f"{function} window, center {center:g}, width {width:g}"
-    low, high = float(values_HW[inside_HW].min()), float(values_HW[inside_HW].max())
-    return np.clip((values_HW - low) / max(high - low, 1e-9), 0, 1), f"no window: range {low:g} to {high:g}"
-
-
-def window(values_HW: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:
-    """Map modality values to [0, 1] by a window (PS3.3, C.11.2.1.2); any unknown function counts as LINEAR."""
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values_HW - center) / width, -700, 700)))
-    if function == "LINEAR_EXACT":
-        return np.clip((values_HW - center) / width + 0.5, 0, 1)
-    if width <= 1:
-        return (values_HW > center - 0.5).astype(np.float64)
-    return np.clip((values_HW - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
-
-
-def _first(value: Any) -> float | None:
-    """Return the first of several values; None if there is none."""
-    if value is None or isinstance(value, str):
-        return float(value) if value else None
-    if isinstance(value, pydicom.multival.MultiValue):
-        return float(value[0]) if len(value) else None
-    return float(value)
+    if _is_padding(values_V, bounds).all():  # a wrong header would leave nothing to see
+        repairs.append(REPAIR_PADDING)
+        return None
+    return bounds

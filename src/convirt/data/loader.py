@@ -1,25 +1,24 @@
 """Minibatches of pairs: which pairs, which image of a study, which sentence of a report (ConVIRT, sections 2.1 to 2.3).
 
-Every draw is a function of seed, epoch and step alone, never of the number of workers or of what was read before, so
-that a run can be cut at any step and go on bit for bit.
+Every draw is a function of seed, epoch and step alone, never of the number of workers or ranks or of what was read
+before, so that a run can be cut at any step and go on bit for bit. Which pairs meet is decided in `sampling.py`.
 
 Shape legend: B pairs in the batch, S side of the padded square (the corpus' image size), H W height and width of one
 prepared image.
 """
 
-import signal
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from convirt.data.corpora import Corpus, decode
+from convirt.data.sampling import Schedule, arrange_batches, arrange_stream, draw_views, number_patients, share
+from convirt.data.streaming import StreamedCorpus
 from convirt.errors import InputError
 
 
@@ -54,133 +53,209 @@ class Batch:
         return replace(self, images_B1SS=self.images_B1SS.pin_memory())
 
 
-def arrange_batches(
-    indices: np.ndarray, patient_ids: np.ndarray, batch_size: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Shuffle pairs into full batches so that no batch holds two pairs of one patient, where that can be avoided.
-
-    Two studies of one patient are near duplicates, and would be false negatives of each other. The pairs are laid in a
-    row, patient by patient in random order, and dealt out to the batches like cards: the pairs of one patient land in
-    different batches as long as there are at least as many batches as pairs of that patient.
-
-    Args:
-        indices: Pairs to arrange, int64 [N].
-        patient_ids: The patient of each of them, [N].
-        batch_size: Pairs in a batch; the N % batch_size pairs that fill no batch are left out.
-        generator: Where the randomness comes from.
-
-    Returns:
-        Pair indices, int64 [N // batch_size, batch_size].
-    """
-    batches = len(indices) // batch_size
-    _, patients = np.unique(patient_ids, return_inverse=True)
-    order = generator.permutation(len(indices))
-    # The place of each pair among those of its patient: from the number of batches on, a patient has too many.
-    by_patient = order[np.argsort(patients[order], kind="stable")]
-    sizes = np.bincount(patients)
-    place = np.empty(len(indices), dtype=np.int64)
-    place[by_patient] = np.arange(len(indices)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    # Left out are the last of the random order, but first of all the pairs that would have to share a batch.
-    kept = order[np.argsort(place[order] >= batches, kind="stable")][: batches * batch_size]
-    rank = generator.permutation(len(sizes))
-    dealt = kept[np.argsort(rank[patients[kept]], kind="stable")].reshape(batch_size, batches).T
-    return indices[generator.permutation(dealt, axis=0)]
+AHEAD = 8
+"""Batches before the end of an epoch at which a streamed corpus begins to fetch shards of the next one."""
 
 
-def _collate(corpus: Corpus, indices: np.ndarray, step: int, seed: int) -> Batch:
-    """Draw one image and one sentence of each pair, uniformly, and read them.
-
-    Args:
-        corpus: Where the pairs are.
-        indices: Pair indices, int64 [B].
-        step: What the batch is labelled with.
-        seed: Seed of the draws of this batch.
-    """
-    generator = np.random.default_rng(seed)
-    side = corpus.image_size
-    images_B1SS = torch.zeros(len(indices), 1, side, side, dtype=torch.uint8)
-    sentences: list[str] = []
-    for row, index in enumerate(indices):
-        pair = corpus.pair(int(index))
-        image_1HW = decode(pair.images[generator.integers(len(pair.images))])
-        sentences.append(pair.sentences[generator.integers(len(pair.sentences))])
-        if image_1HW.dtype != torch.uint8:
-            image_1HW = image_1HW.to(torch.float32) / 65535
-            images_B1SS = images_B1SS.to(torch.float32)
+def _canvas(drawn: Sequence[Tensor], side: int) -> Tensor:
+    """Centre images [1, H, W] of 8 or 16 bits on black squares: [B, 1, side, side], uint8, or float32 in [0, 1]."""
+    # One image of 16 bits makes the batch floating: the others then are brought to the same scale.
+    deep = any(image_1HW.dtype != torch.uint8 for image_1HW in drawn)
+    images_B1SS = torch.zeros(len(drawn), 1, side, side, dtype=torch.float32 if deep else torch.uint8)
+    for row, image_1HW in enumerate(drawn):
         height, width = image_1HW.shape[1:]
         top, left = (side - height) // 2, (side - width) // 2
-        images_B1SS[row, :, top : top + height, left : left + width] = image_1HW
-    return Batch(images_B1SS=images_B1SS, sentences=sentences, indices=indices, step=step)
+        pixels_1HW = to_unit(image_1HW) if deep else image_1HW
+        images_B1SS[row, :, top : top + height, left : left + width] = pixels_1HW
+    return images_B1SS
 
 
-class BatchSource(Protocol):
-    """What can be read ahead: batches addressed by number."""
+def to_unit(image: Tensor) -> Tensor:
+    """Bring integer pixels of any depth to [0, 1], float32."""
+    return image if image.is_floating_point() else image.to(torch.float32) / torch.iinfo(image.dtype).max
 
-    def __getitem__(self, step: int) -> Batch: ...
+
+class Batches(Dataset[Batch]):
+    """Batches addressed by step, of epochs of equal length; each can be read whole or in parts."""
+
+    def __init__(
+        self, corpus: Corpus | StreamedCorpus, split: str, seed: int, rank: int, ranks: int, shards: np.ndarray | None
+    ) -> None:
+        self.corpus = corpus
+        self.seed = seed
+        self.rank, self.ranks = rank, ranks
+        self.shards = corpus.shards if shards is None and isinstance(corpus, StreamedCorpus) else shards
+        self.indices = corpus.indices(split)
+        self._lengths = [corpus.column_lengths(name).astype(np.int32) for name in ("images", "sentences")]
+        self._schedules: dict[tuple[int, int, int], Schedule] = {}
+        self._length = 0  # batches in an epoch
+
+    @property
+    def parted(self) -> bool:
+        """Whether several processes should read a part of each batch, not each some whole batches."""
+        return isinstance(self.corpus, StreamedCorpus)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """All batches of one epoch: pair indices, int64 [batches, B]."""
+        raise NotImplementedError
+
+    def _arrange(
+        self, indices: np.ndarray, patients: np.ndarray, batch_size: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        if self.shards is None:
+            return arrange_batches(indices, patients, batch_size, generator)
+        return arrange_stream(indices, patients, self.shards[indices], batch_size, generator)
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.read(step)
+
+    def read(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Read a batch: of the rows of this rank, one part.
+
+        Args:
+            step: Which batch, counted over all epochs.
+            part: Which part of it, from 0.
+            parts: How many parts there are.
+        """
+        epoch, place = divmod(step, self._length)
+        batches = self.epoch(epoch)
+        indices = batches[place]
+        mine = share(len(indices), self.rank, self.ranks)
+        inner = share(mine.stop - mine.start, part, parts)
+        rows = slice(mine.start + inner.start, mine.start + inner.stop)
+        if isinstance(self.corpus, StreamedCorpus):
+            self.corpus.expect(self._needed(epoch, place, rows))
+        seed = derive_seed(self.seed, step, "views")
+        images, sentence_counts = (lengths[indices] for lengths in self._lengths)
+        chosen = draw_views(images, sentence_counts, seed)
+        drawn: list[Tensor] = []
+        sentences: list[str] = []
+        for index, image, sentence in zip(indices[rows], *(which[rows] for which in chosen), strict=True):
+            pair = self.corpus.pair(int(index))
+            drawn.append(decode(pair.images[image]))
+            sentences.append(pair.sentences[sentence])
+        images_B1SS = _canvas(drawn, self.corpus.image_size)
+        return Batch(images_B1SS=images_B1SS, sentences=sentences, indices=indices[rows], step=step)
+
+    def _needed(self, epoch: int, place: int, rows: slice) -> np.ndarray:
+        """The shards that some rows of this batch and of the next ones lie in, the most urgent first."""
+        needed = [self._schedule(epoch, rows).at(place)]
+        if place + AHEAD >= self._length:
+            needed.append(self._schedule(epoch + 1, rows).at(0))
+        return np.concatenate(needed)
+
+    def _schedule(self, epoch: int, rows: slice) -> Schedule:
+        key = epoch, rows.start, rows.stop
+        if key not in self._schedules:
+            self._schedules = {known: self._schedules[known] for known in self._schedules if known[0] == epoch - 1}
+            assert self.shards is not None
+            self._schedules[key] = Schedule(self.shards[self.epoch(epoch)[:, rows]])
+        return self._schedules[key]
 
 
-class TrainingBatches(Dataset[Batch]):
+class TrainingBatches(Batches):
     """The endless stream of training batches, addressed by step: a function of (corpus, batch size, seed, step).
 
-    In one epoch each training pair is visited once, except the few that fill no batch.
+    In one epoch each training pair is visited once, except the few that fill no batch. Of several ranks, each gives
+    its rows of the same global batches: put together in the order of the ranks, they are what one rank alone gives.
     """
 
-    def __init__(self, corpus: Corpus, batch_size: int, seed: int, split: str = "train") -> None:
-        self.corpus = corpus
+    def __init__(
+        self,
+        corpus: Corpus | StreamedCorpus,
+        batch_size: int,
+        seed: int,
+        split: str = "train",
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        shards: np.ndarray | None = None,
+    ) -> None:
+        """Arrange nothing yet.
+
+        Args:
+            corpus: On disk or streamed.
+            batch_size: Pairs in a batch, over all ranks.
+            seed: Seed of the run.
+            split: Which pairs.
+            rank: Which rank's rows to read.
+            ranks: How many ranks share a batch.
+            shards: The shard of each pair of a corpus on disk, to visit its pairs in the order in which the corpus
+                streams from an export with these shards.
+        """
+        super().__init__(corpus, split, seed, rank, ranks, shards)
         self.batch_size = batch_size
-        self.seed = seed
-        self.indices = corpus.indices(split)
-        # Numbers sort faster than names, and each epoch sorts.
-        self.patients = np.unique(corpus.patient_ids[self.indices], return_inverse=True)[1]
+        if batch_size % ranks:
+            raise InputError(f"optimiser.batch_size {batch_size} cannot be shared by {ranks} ranks; take a multiple")
         if len(self.indices) < batch_size:
             raise InputError(
                 f"{corpus.path}: split {split!r} has {len(self.indices)} pairs, too few for a batch of {batch_size}; "
                 "prepare more pairs or lower optimiser.batch_size"
             )
-        self.steps_per_epoch = len(self.indices) // batch_size
-        self._epoch: tuple[int, np.ndarray] = (-1, np.empty((0, batch_size), dtype=np.int64))
+        self.patients = number_patients(corpus.patient_ids[self.indices])
+        self.steps_per_epoch = self._length = len(self.indices) // batch_size
+        self._epochs: dict[int, np.ndarray] = {}
 
     def epoch(self, epoch: int) -> np.ndarray:
         """All batches of one epoch: pair indices, int64 [steps_per_epoch, B]."""
-        if self._epoch[0] != epoch:
+        if epoch not in self._epochs:
+            # A streamed corpus looks into the next epoch while one ends.
+            self._epochs = {known: self._epochs[known] for known in self._epochs if known == epoch - 1}
             generator = np.random.default_rng(derive_seed(self.seed, epoch, "order"))
-            self._epoch = epoch, arrange_batches(self.indices, self.patients, self.batch_size, generator)
-        return self._epoch[1]
-
-    def __getitem__(self, step: int) -> Batch:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return _collate(self.corpus, self.epoch(epoch)[place], step, derive_seed(self.seed, step, "views"))
+            self._epochs[epoch] = self._arrange(self.indices, self.patients, self.batch_size, generator)
+        return self._epochs[epoch]
 
 
-class ValidationBatches(Dataset[Batch], Sequence[Batch]):  # type: ignore[misc]
+class ValidationBatches(Batches, Sequence[Batch]):  # type: ignore[misc]
     """Fixed batches of held-out pairs: always the same pairs together, the same image and the same sentence of each.
 
     An InfoNCE loss depends on what shares the batch; drawn afresh, its noise would choose the "best" checkpoint.
     """
 
-    def __init__(self, corpus: Corpus, split: str, pairs: int, batch_size: int, seed: int) -> None:
-        indices = corpus.indices(split)
-        if len(indices) < 2:
+    def __init__(
+        self,
+        corpus: Corpus | StreamedCorpus,
+        split: str,
+        pairs: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        shards: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(corpus, split, derive_seed(seed, split, "validation"), rank, ranks, shards)
+        if len(self.indices) < 2:
             raise InputError(
-                f"{corpus.path}: split {split!r} has {len(indices)} pairs, so there is nothing to validate on; "
+                f"{corpus.path}: split {split!r} has {len(self.indices)} pairs, so there is nothing to validate on; "
                 "prepare the corpus with a validation share (--val-share) or a split column"
             )
-        self.corpus = corpus
-        self.seed = derive_seed(seed, split, "validation")
         generator = np.random.default_rng(self.seed)
-        chosen = np.sort(generator.permutation(indices)[:pairs])
-        self.batches = arrange_batches(chosen, corpus.patient_ids[chosen], min(batch_size, len(chosen)), generator)
+        order = generator.permutation(self.indices)
+        if self.shards is not None:  # whole shards, so that no others have to be read
+            names, shard = np.unique(self.shards[order], return_inverse=True)
+            order = order[np.argsort(generator.permutation(len(names))[shard], kind="stable")]
+        chosen = np.sort(order[:pairs])
+        patients, batch_size = number_patients(corpus.patient_ids[chosen]), min(batch_size, len(chosen))
+        self.batches = self._arrange(chosen, patients, batch_size, generator)
+        self._length = len(self.batches)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """All batches, int64 [batches, B]; there is one epoch only."""
+        return self.batches[: None if epoch == 0 else 0]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self._length
 
     def __getitem__(self, number: int) -> Batch:  # type: ignore[override]
-        if not 0 <= number < len(self.batches):
+        if not 0 <= number < len(self):
             raise IndexError(number)
-        return _collate(self.corpus, self.batches[number], number, derive_seed(self.seed, number, "views"))
+        return self.read(number)
 
 
-def validation_batches(corpus: Corpus, split: str, pairs: int, batch_size: int, seed: int) -> ValidationBatches:
+def validation_batches(
+    corpus: Corpus | StreamedCorpus, split: str, pairs: int, batch_size: int, seed: int
+) -> ValidationBatches:
     """The fixed batches that the validation loss is the mean of (A: 5000 held-out pairs).
 
     Args:
@@ -195,38 +270,3 @@ def validation_batches(corpus: Corpus, split: str, pairs: int, batch_size: int, 
         InputError: The split has fewer than two pairs.
     """
     return ValidationBatches(corpus, split, pairs, batch_size, seed)
-
-
-@contextmanager
-def read_ahead(source: BatchSource, steps: range, workers: int, *, pin: bool = False) -> Iterator[Iterator[Batch]]:
-    """Read the batches of `steps` in order, ahead of time in `workers` processes when there are any.
-
-    Args:
-        source: Batches addressed by step.
-        steps: Which ones.
-        workers: Reading processes, which end with the block; 0 reads in this process.
-        pin: Put images in page-locked memory, for a GPU.
-    """
-    loader: DataLoader[Batch] = DataLoader(
-        source,  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_parent,
-        pin_memory=pin,
-        # Without its own generator the loader would draw from the global one, which dropout uses.
-        generator=torch.Generator(),
-    )
-
-    def batches() -> Generator[Batch]:
-        yield from loader
-
-    # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
-    with closing(batches()) as opened:
-        yield opened
-
-
-def _leave_signals_to_parent(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the parent decides when the readers stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

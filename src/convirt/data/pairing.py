@@ -1,43 +1,20 @@
-"""From the rows of a source table to pairs: which images and which text belong together (ConVIRT, section 2.1)."""
+"""Pairs on their way into a corpus: the plan of one, and what reading it gives (ConVIRT, section 2.1)."""
 
-import posixpath
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
-from convirt.data.audit import EXCLUDED, Audit
-from convirt.data.images import prepare_image
+from convirt.data.identifiers import redact
+from convirt.data.images import prepare_bytes
+from convirt.data.inside import read_inside
+from convirt.data.options import Options
 from convirt.data.pixels import Unreadable
 from convirt.data.records import ImageRecord
-from convirt.data.reports import Report, parse_report
-from convirt.data.splits import check_patients, given_split, split_by_patient
-from convirt.data.tables import Table, require_columns, select_rows
-from convirt.errors import InputError
+from convirt.data.reports import MIN_TOKENS, Lexicon, Report, fields_report, load_lexicon, parse_report
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which column of the table holds what."""
-
-    image: str
-    text: tuple[str, ...]
-    patient: str
-    study: str | None = None
-    split: str | None = None
-    view: str | None = None
-    id: str | None = None
-    keep: tuple[str, ...] = ()
-
-    def names(self) -> list[str]:
-        """Return every column that is named."""
-        single = (self.image, *self.text, self.patient, self.study, self.split, self.view, self.id, *self.keep)
-        return [name for name in single if name]
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One usable row: one image and the text beside it."""
 
@@ -54,7 +31,7 @@ class Row:
     attributes: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PairPlan:
     """One pair to be: rows that share a text."""
 
@@ -63,6 +40,7 @@ class PairPlan:
     split: str
     rows: tuple[Row, ...]
     text: str
+    """The report; empty where `read` fetches it."""
     attributes: dict[str, str]
 
 
@@ -76,10 +54,61 @@ class PairContent:
     repairs: tuple[tuple[str, ...], ...] = ()
 
 
-def read_content(root: Path, plan: PairPlan, image_size: int, min_tokens: int) -> PairContent:
-    """Parse the text of a planned pair and, if it is long enough, read its images. A pure function of its files."""
-    report = parse_report(plan.text)
-    if report.tokens < min_tokens or not report.sentences:
+def read_content(root: Path, plan: PairPlan, options: Options) -> PairContent:
+    """Read a planned pair whose text is in its plan and whose images are files below `root`."""
+    return make_content(plan, plan.text, partial(read_image, root, options), options)
+
+
+def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
+    """Read the image file of a row; what it does to the image is said in `prepare_bytes`.
+
+    Raises:
+        Unreadable: There is no such image below `root`.
+    """
+    return prepare_bytes(
+        read_inside(root, row.source),
+        source=row.source,
+        suffix=Path(row.source).suffix.lower(),
+        image_size=options.image_size,
+        bits=options.bits,
+        view=row.view,
+    )
+
+
+def is_usable(report: Report, options: Options) -> bool:
+    """Tell whether a pair with this text is kept: long enough (A), with a word in it, and with sections if need be."""
+    if options.unsectioned == "drop" and not report.has_sections:
+        return False
+    return report.tokens >= MIN_TOKENS and bool(report.sentences)
+
+
+def make_content(
+    plan: PairPlan,
+    text: str | tuple[str, str],
+    load: Callable[[Row], tuple[ImageRecord, tuple[str, ...]]],
+    options: Options,
+) -> PairContent:
+    """Parse the text of a planned pair and, if it is long enough, read its images: what every source's `read` ends in.
+
+    Args:
+        plan: The pair.
+        text: Its whole report, or Findings and Impression where a source has the two as fields.
+        load: Gives the record of a row's image and what had to be repaired; raises `Unreadable`.
+        options: How.
+    """
+    masked: dict[str, None] = {}
+
+    def mask(body: str) -> str:
+        body, found = redact(body)
+        masked.update(dict.fromkeys(f"identifier masked: {kind}" for kind in sorted(found)))
+        return body
+
+    lexicon, edit = _lexicon(options.lexicon or options.language), mask if options.redact else None
+    if isinstance(text, str):
+        report = parse_report(text, lexicon, edit=edit)
+    else:
+        report = fields_report(*text, lexicon, edit=edit)
+    if not is_usable(report, options):
         return PairContent(report=report)
     images: list[ImageRecord | None] = []
     problems: list[Unreadable | None] = []
@@ -89,142 +118,15 @@ def read_content(root: Path, plan: PairPlan, image_size: int, min_tokens: int) -
         problem: Unreadable | None = None
         repaired: tuple[str, ...] = ()
         try:
-            image, repaired = prepare_image(root / row.source, source=row.source, image_size=image_size, view=row.view)
+            image, repaired = load(row)
         except Unreadable as error:
             problem = error
         images.append(image)
         problems.append(problem)
-        repairs.append(repaired)
+        repairs.append((*repaired, *masked))
     return PairContent(report=report, images=tuple(images), problems=tuple(problems), repairs=tuple(repairs))
 
 
-def plan_pairs(
-    table: Table, columns: Columns, root: Path, where: Sequence[str], shares: Mapping[str, Any], audit: Audit
-) -> list[PairPlan]:
-    """Decide which pairs to prepare, in the order of the table, and enter every other row in the audit.
-
-    Args:
-        table: The source table.
-        columns: Which of its columns holds what.
-        root: Image root; no row may lead out of it.
-        where: Filters `column=value1,value2`.
-        shares: `seed`, `val_share` and `test_share` for the split by patient, used if no split column is given.
-        audit: Receives dropped and repaired rows.
-
-    Raises:
-        InputError: A missing column, an id that is not unique, an unknown split, or a patient in two given splits.
-    """
-    require_columns(table, columns.names())
-    for number, problem in table.malformed.items():
-        audit.drop(number, "row that does not fit the header", detail=problem, failure=True)
-    passes = select_rows(table, where)
-    for number in passes.index[~passes]:
-        audit.drop(int(number), EXCLUDED, image=str(table.frame.at[number, columns.image]))
-    rows = list(_usable_rows(table, columns, root, passes, audit))
-    if columns.split is None:
-        splits = split_by_patient((row.patient for row in rows), **shares)
-    else:
-        check_patients((row.patient, row.split) for row in rows)
-        splits = {row.patient: row.split for row in rows}
-    return list(_group(rows, columns, splits, audit))
-
-
-def _usable_rows(table: Table, columns: Columns, root: Path, passes: Any, audit: Audit) -> Iterator[Row]:
-    """Yield the rows that name an image inside the root and a patient; the others go to the audit."""
-    ids: dict[str, int] = {}
-    real_root = root.resolve()
-    for number, values in zip(map(int, passes.index[passes]), table.frame.loc[passes].to_dict("records"), strict=True):
-        cell = {name: values[name].strip() for name in columns.names()}
-        image = cell[columns.image]
-        if spaced := [name for name in columns.names() if name not in columns.text and values[name] != cell[name]]:
-            audit.repair(number, "white space around a value removed", image=image, detail=", ".join(spaced))
-        if columns.id and (first := ids.setdefault(cell[columns.id], number)) != number:
-            raise InputError(
-                f"table {table.name}: id {cell[columns.id]!r} in column {columns.id!r} stands in rows {first} and "
-                f"{number}; make the ids unique, or group rows with --study-column"
-            )
-        source, problem = _locate(image, root, real_root)
-        if not cell[columns.patient]:
-            problem = ("no patient", "")
-        elif columns.study and not cell[columns.study]:
-            problem = ("no study", "")
-        elif columns.split and not cell[columns.split]:
-            problem = ("no split", "")
-        if problem:
-            audit.drop(number, problem[0], image=image, detail=problem[1], failure=True)
-            continue
-        texts = dict.fromkeys(text for name in columns.text if (text := cell[name]))
-        yield Row(
-            number=number,
-            image=image,
-            source=source,
-            text="\n\n".join(texts),
-            patient=cell[columns.patient],
-            study=cell[columns.study] if columns.study else cell[columns.id] if columns.id else "",
-            split=given_split(cell[columns.split]) if columns.split else "",
-            view=cell[columns.view] if columns.view else "",
-            attributes={name: cell[name] for name in columns.keep},
-        )
-
-
-def _locate(image: str, root: Path, real_root: Path) -> tuple[str, tuple[str, str] | None]:
-    """Return the path of an image relative to the root, or why there is none."""
-    if not image:
-        return "", ("no image named", "")
-    try:
-        path = root / image
-        real = path.resolve()
-        if not real.is_relative_to(real_root):
-            return "", ("path that leads out of the image folder", "")
-        if not real.is_file():
-            return "", ("image not found", "")
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links
-        return "", ("image not found", type(error).__name__)
-    # What the corpus keeps is relative, the same on every machine, and free of `..`, which links make ambiguous.
-    if Path(image).is_absolute() or ".." in Path(image).parts:
-        return real.relative_to(real_root).as_posix(), None
-    return posixpath.normpath(image), None
-
-
-def _group(rows: list[Row], columns: Columns, splits: Mapping[str, str], audit: Audit) -> Iterator[PairPlan]:
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    seen: dict[tuple[str, ...], int] = {}
-    for row in rows:
-        # Studies may be numbered anew for each patient, so both name a group.
-        group = (row.patient, row.study) if columns.study else (str(row.number),)
-        same = (*group, row.source) if columns.study else (row.patient, row.source, row.text, row.study)
-        if (first := seen.setdefault(same, row.number)) != row.number:
-            reason = "same image twice in one pair" if columns.study else "same image and text as an earlier row"
-            audit.drop(row.number, reason, image=row.image, detail=f"first in row {first}")
-            continue
-        groups[group].append(row)
-    named = [members[0].study or members[0].source for members in groups.values()]
-    patients: dict[str, set[str]] = defaultdict(set)
-    for name, members in zip(named, groups.values(), strict=True):
-        patients[name].add(members[0].patient)
-    used: set[str] = set()
-    for name, members in zip(named, groups.values(), strict=True):
-        patient = members[0].patient
-        pair_id = name if len(patients[name]) == 1 else f"{patient}/{name}"
-        pair_id = next(name for name in _numbered(pair_id) if name not in used)
-        used.add(pair_id)
-        texts = list(dict.fromkeys(row.text for row in members if row.text))
-        if len(texts) > 1:
-            for row in members:
-                audit.repair(row.number, "differing texts of one study joined", image=row.image)
-        yield PairPlan(
-            pair_id=pair_id,
-            patient=patient,
-            split=splits[patient],
-            rows=tuple(members),
-            text="\n\n".join(texts),
-            attributes={
-                name: "; ".join(dict.fromkeys(row.attributes[name] for row in members)) for name in columns.keep
-            },
-        )
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """Yield a name, then `name#2`, `name#3` ... for pairs that show the same image."""
-    yield name
-    yield from (f"{name}#{number}" for number in count(2))
+@cache
+def _lexicon(language: str | Path) -> Lexicon:
+    return load_lexicon(language)

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-MAX_PIXELS = 150_000_000
-"""Larger images are refused: no radiograph has as many, and a forged header could fill the memory."""
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: no radiograph has as many (a film of 35 x 43 cm scanned at 50 micrometres has 61 million),
+and a forged header could fill the memory."""
+
+MAX_PIXEL_BYTES = 4 * MAX_PIXELS
+"""What the decoded or inflated bytes of one image may take."""
 
 
 class Unreadable(Exception):
@@ -26,13 +30,41 @@ class Unreadable(Exception):
         self.detail = detail
 
 
+def check_size(height: int, width: int) -> None:
+    """Refuse an image without pixels, or with more than `MAX_PIXELS`.
+
+    Raises:
+        Unreadable: It is such an image.
+    """
+    if height < 1 or width < 1:
+        raise Unreadable("image without pixels", f"{height} x {width} pixels")
+    if height * width > MAX_PIXELS:
+        raise Unreadable("image too large", f"{height} x {width} pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of several pictures in one file is meant, numbered from 1 as DICOM numbers them."""
+
+    frame: int | None = None
+    """The frame of a file with several; None: such a file is set aside."""
+    window: int = 1
+    """The window, or VOI LUT, of a file with several."""
+
+
+FIRST = Choice()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
     """Grey pixels of a source, bright where the film is bright."""
 
     values_HW: np.ndarray
     """uint8, or float32 in [0, 1]."""
+    extent_HW: tuple[float, float] | None = None
+    """How much of `values_HW` the image fills, from the top left: a JPEG decoded at a fraction of its size ends within
+    a pixel. None: all."""
     recipe: dict[str, Any]
-    """How they were made, JSON values."""
+    """How they were made, JSON values; with the source's bytes it is all that making them again needs."""
     repairs: tuple[str, ...] = ()
-    """What had to be put right, phrases under which the audit counts."""
+    """What had to be put right or deserves a look, phrases under which the audit counts."""

@@ -1,6 +1,7 @@
 """Records: what one prepared pair (x_v, x_u) is (ConVIRT, section 2.1)."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +39,16 @@ class Pair:
     """The kept text: Findings and Impression where there are any, else the whole."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Further columns of the source table."""
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Pair":
+        """Make a pair of a row of a shard's table, as Arrow gives it to Python."""
+        return cls(
+            pair_id=row["pair_id"],
+            patient_id=row["patient_id"],
+            split=row["split"],
+            images=tuple(ImageRecord(**image) for image in row["images"]),
+            sentences=tuple(row["sentences"]),
+            text=row["text"],
+            attributes={entry["name"]: entry["value"] for entry in row["attributes"]},
+        )

@@ -8,18 +8,23 @@ from typing import Any, Literal
 
 import numpy as np
 
+from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.features import Baseline, encode_images, load_encoders
+from convirt.evaluation.labelled import Columns, read_labelled, settle
 from convirt.evaluation.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
 from convirt.evaluation.linear_head import PaperHeadConfig
-from convirt.evaluation.results import Results, check_out
-from convirt.evaluation.table import LabelledTable, read_table
+from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.table import LabelledTable
+
+FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
+LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another
 
 
 def classify(
     runs: Sequence[Path],
     table: Path,
-    images: Path,
+    images: Path | None = None,
     *,
     out: Path,
     label_column: str | None = None,
@@ -28,13 +33,13 @@ def classify(
     patient_column: str | None = None,
     split_column: str = "split",
     where: Sequence[str] = (),
-    fractions: Sequence[float] = (0.01, 0.1, 1.0),
+    fractions: Sequence[float] | None = None,
     seeds: int = 5,
     baselines: Sequence[Baseline] = ("random", "imagenet"),
     heads: Sequence[Head] = ("paper", "logistic"),
-    learning_rate: float = 1e-4,
+    learning_rate: float | None = None,
     max_epochs: int = 200,
-    select_on: Literal["auc", "accuracy"] = "auc",
+    select_on: Literal["auc", "accuracy"] | None = None,
     resamples: int = 1000,
     batch_size: int = 64,
     device: str = "auto",
@@ -46,8 +51,9 @@ def classify(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints).
-        table: CSV or Parquet, one row per image.
-        images: Folder that the image paths are relative to.
+        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split, its label
+            fractions, its image folder and the paper's settings for it, so that no further option is needed.
+        images: Folder that the image paths are relative to; by default the benchmark's.
         out: Folder for metrics.json and predictions.npz.
         label_column: Column with the class of the image (single-label).
         label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
@@ -55,14 +61,14 @@ def classify(
         patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         split_column: Column with the split: train, val (valid, dev, validation) or test.
         where: Conditions column=value that rows must meet.
-        fractions: Shares of the training labels.
+        fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
         baselines: Encoders to stand beside the runs, with the architecture of the first run.
         heads: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features, L-BFGS).
-        learning_rate: Initial rate of the paper's head.
+        learning_rate: Initial rate of the paper's head; 1e-4 by default.
         max_epochs: Limit of epochs of the paper's head.
-        select_on: Validation score that steers the paper's head; take accuracy for a task that is judged by it, as
-            COVIDx is. Logistic regression chooses C by validation log loss.
+        select_on: Validation score that steers the paper's head, AUC by default; take accuracy for a task that is
+            judged by it, as COVIDx is. Logistic regression chooses C by validation log loss.
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
@@ -75,26 +81,24 @@ def classify(
     check_out(out)
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
-    columns = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
-    if not label_column and not columns:
+    labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
+    columns = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
+    columns, benchmark = settle(Path(table), columns)
+    if not columns.label and not columns.labels:
         raise InputError("name a label column (--label-column) or several (--label-columns)")
+    paper = benchmark.protocol if benchmark else Protocol()
     protocol = LinearProtocol(
-        fractions=tuple(fractions),
+        fractions=tuple(first_given(fractions, paper.fractions, FRACTIONS)),
         seeds=tuple(range(seeds)),
         heads=tuple(heads),
-        paper_head=PaperHeadConfig(learning_rate=learning_rate, max_epochs=max_epochs, select_on=select_on),
+        paper_head=PaperHeadConfig(
+            learning_rate=first_given(learning_rate, paper.learning_rate, LEARNING_RATE),
+            max_epochs=max_epochs,
+            select_on=first_given(select_on, paper.select_on, "auc"),
+        ),
         resamples=resamples,
     )
-    labelled = read_table(
-        table,
-        images,
-        image_column=image_column,
-        label_column=label_column,
-        label_columns=columns,
-        patient_column=patient_column,
-        split_column=split_column,
-        where=where,
-    )
+    labelled = read_labelled(table, images, columns, where, benchmark)
     check_task(labelled, protocol)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     encoded = encode_images(
@@ -105,21 +109,26 @@ def classify(
     )
     features = dict(zip(encoders, encoded.vectors, strict=True))
     rows, comparisons, predictions = evaluate_features(
-        features, labelled, protocol, task=label_column or "multi-label", baselines=baselines
+        features, labelled, protocol, task=_task(columns, benchmark), baselines=baselines
     )
     results = Results(
         verb="classify",
         config={**arguments, "protocol": asdict(protocol)},
         seeds=protocol.seeds,
-        data=describe(labelled, encoded.sha256),
-        rows=rows,
+        data={**describe(labelled, encoded.sha256), **(benchmark.described() if benchmark else {})},
+        rows=beside(rows, benchmark),
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
+        notes=benchmark.notes if benchmark else (),
     )
     results.write(out)
     results.print()
     return results
+
+
+def _task(columns: Columns, benchmark: Benchmark | None) -> str:
+    return benchmark.name if benchmark else columns.label or "multi-label"
 
 
 def describe(table: LabelledTable, images_sha256: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from rich.progress import Progress
 
 from convirt.errors import InputError
 from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.fractions import nested_fraction
 from convirt.evaluation.linear_head import PaperHeadConfig, train_heads
 from convirt.evaluation.logistic_regression import fit_logistic
 from convirt.evaluation.metrics import accuracy, mean_auc, weighted_mean_auc
@@ -31,6 +30,7 @@ from convirt.evaluation.statistics import (
     weighted_mean,
 )
 from convirt.evaluation.table import LabelledTable
+from convirt.evaluation.units import Units
 
 Head = Literal["paper", "logistic"]
 
@@ -57,11 +57,10 @@ class LinearProtocol:
 
 def check_task(table: LabelledTable, protocol: LinearProtocol) -> None:
     """Find out what is wrong with the labels before any image is encoded."""
-    train_NC = table.targets_NC[table.rows("train")]
     for fraction in protocol.fractions:
-        nested_fraction(train_NC, table.classes, fraction, seed=protocol.seeds[0])
+        table.training_subset(fraction, protocol.seeds[0])
     for split in ("val", "test"):
-        targets_NC = table.targets_NC[table.rows(split)]
+        targets_NC = table.targets_NC[table.rows("val")] if split == "val" else Units.of(table).targets_UC
         if not ((targets_NC == 1).any(axis=0) & (targets_NC == 0).any(axis=0)).any():
             raise InputError(f"the {split} rows hold no class with both positives and negatives; add such rows")
     if table.multi_label and protocol.paper_head.select_on == "accuracy":
@@ -89,7 +88,8 @@ def evaluate_features(
         Rows, comparisons, and the arrays behind them (scores [S, N, C] of the test rows).
     """
     test = table.rows("test")
-    plan = Resampling.draw(table.patients_N[test], seeds=len(protocol.seeds), resamples=protocol.resamples)
+    units = Units.of(table)
+    plan = Resampling.draw(units.patients_U, seeds=len(protocol.seeds), resamples=protocol.resamples)
     rows: list[Row] = []
     comparisons: list[Row] = []
     predictions: dict[str, NDArray] = {
@@ -98,6 +98,8 @@ def evaluate_features(
         "test_targets": table.targets_NC[test],
         "classes": np.array(table.classes),
     }
+    if table.units_N is not None:
+        predictions["test_units"] = table.units_N[test]
     settings = [(head, fraction) for head in protocol.heads for fraction in protocol.fractions]
     subsets_of = {fraction: _subsets(table, fraction, protocol.seeds) for fraction in protocol.fractions}
     with Progress(transient=True) as progress, _cores() as pool:
@@ -117,7 +119,7 @@ def evaluate_features(
                 predictions[f"{head}|{fraction:g}|{method}"] = outcomes[method].scores_SNC
                 progress.advance(bar)
             common = {"task": task, "space": "features", "head": head, "fraction": fraction}
-            new_rows, new_comparisons = _score(outcomes, table, plan, subsets, baselines)
+            new_rows, new_comparisons = _score(outcomes, table, units, plan, subsets, baselines)
             rows += [{**common, **row} for row in new_rows]
             comparisons += [{**common, **row} for row in new_comparisons]
     return rows, comparisons, predictions
@@ -147,8 +149,7 @@ class _Outcome:
 
 def _subsets(table: LabelledTable, fraction: float, seeds: Sequence[int]) -> list[NDArray[np.int64]]:
     """Positions among the training rows, for each seed."""
-    train_NC = table.targets_NC[table.rows("train")]
-    return [nested_fraction(train_NC, table.classes, fraction, seed=seed) for seed in seeds]
+    return [table.training_subset(fraction, seed) for seed in seeds]
 
 
 def _train(
@@ -182,16 +183,16 @@ def _train(
 def _score(
     outcomes: Mapping[str, _Outcome],
     table: LabelledTable,
+    units: Units,
     plan: Resampling,
     subsets: Sequence[NDArray[np.int64]],
     baselines: Sequence[str],
 ) -> tuple[list[Row], list[Row]]:
     """Rows and comparisons of one head and fraction."""
-    test = table.rows("test")
     counts = {
         "n_train": round(float(np.mean([len(subset) for subset in subsets]))),
-        "n_test": len(test),
-        "n_patients": len(np.unique(table.patients_N[test])),
+        "n_test": len(units.targets_UC),
+        "n_patients": len(np.unique(units.patients_U)),
     }
     rows: list[Row] = []
     comparisons: list[Row] = []
@@ -199,7 +200,7 @@ def _score(
         values_R: dict[str, Array] = {}
         means: dict[str, float] = {}
         for method, outcome in outcomes.items():
-            values_S, values_R[method] = _bootstrap(metric, outcome.scores_SNC, table.targets_NC[test], plan)
+            values_S, values_R[method] = _bootstrap(metric, units.mean(outcome.scores_SNC), units.targets_UC, plan)
             interval = percentile_interval(values_R[method])
             means[method] = float(np.mean(values_S))
             rows.append(
@@ -213,7 +214,7 @@ def _score(
                     "ci_low": interval.low,
                     "ci_high": interval.high,
                     "resamples_used": int(np.isfinite(values_R[method]).sum()),
-                    **_chance(metric, table),
+                    **_chance(metric, table, units),
                     "higher_is_better": True,
                     "selected": outcome.selected,
                 }
@@ -242,12 +243,12 @@ def _bootstrap(
     return [mean_auc(targets_NC, scores_NC) for scores_NC in scores_SNC], cluster_bootstrap(statistic, plan)
 
 
-def _chance(metric: str, table: LabelledTable) -> dict[str, Any]:
+def _chance(metric: str, table: LabelledTable, units: Units) -> dict[str, Any]:
     """What no knowledge of the image scores."""
     if metric == "auc":
         return {"chance": 0.5, "chance_is": "scores that do not depend on the image"}
     commonest = int(table.targets_NC[table.rows("train")].sum(axis=0).argmax())
-    frequency_C = table.targets_NC[table.rows("test")].mean(axis=0)
+    frequency_C = units.targets_UC.mean(axis=0)
     return {
         "chance": float(frequency_C[commonest]),
         "chance_is": "always answering the commonest class of the training rows",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.versions import versions
 
@@ -40,6 +41,8 @@ class Results:
     predictions: Mapping[str, NDArray] = field(default_factory=dict)
     """The arrays that the figures were computed from, for `predictions.npz`."""
     wall_seconds: float = 0.0
+    notes: Sequence[str] = ()
+    """What has to be said beside every figure, such as a benchmark's known faults."""
 
     def payload(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
@@ -82,6 +85,13 @@ class Results:
             console.print(_figures([row for row in self.rows if row["head"] == head]))
         if self.comparisons:
             console.print(_differences(self.comparisons))
+        for note in self.notes:
+            console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+
+
+def beside(rows: Sequence[Row], benchmark: Benchmark | None) -> list[Row]:
+    """Rows with what a benchmark has to say beside each: its name, split, hashes of its lists, and notes."""
+    return [{**row, **benchmark.described()} for row in rows] if benchmark else list(rows)
 
 
 HEADS = {"paper": "linear head (the paper's)", "logistic": "logistic regression"}
@@ -185,7 +195,8 @@ def _caption(rows: Sequence[Row]) -> str:
     if first["head"] is None:
         return interval
     spread = "; ± is the spread over seeds" if first["std"] is not None else ""
-    tested = f"{first['n_test']} test images of {first['n_patients']} patients"
+    unit = first.get("unit", "image")
+    tested = f"{first['n_test']} test {'studies' if unit == 'study' else f'{unit}s'} of {first['n_patients']} patients"
     return f"space: {first['space']}; {tested}{spread}; {interval}"
 
 

@@ -2,23 +2,27 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.features import Baseline, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.results import Results, Row, check_out
+from convirt.evaluation.labelled import Columns, read_labelled, settle
+from convirt.evaluation.results import Results, Row, beside, check_out
 from convirt.evaluation.retrieval import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
-from convirt.evaluation.table import SPLITS, LabelledTable, read_frame, read_table
+from convirt.evaluation.table import SPLITS, LabelledTable, read_frame
+
+KS = (5, 10, 50)  # ConVIRT, table 2
 
 
 def retrieve(
     runs: Sequence[Path],
     table: Path,
-    images: Path,
+    images: Path | None = None,
     *,
     out: Path,
     label_column: str | None = None,
@@ -32,7 +36,7 @@ def retrieve(
     split_column: str | None = None,
     split: str = "test",
     where: Sequence[str] = (),
-    ks: Sequence[int] = (5, 10, 50),
+    ks: Sequence[int] | None = None,
     recall_ks: Sequence[int] = (1, 5, 10),
     baselines: Sequence[Baseline] = ("random", "imagenet"),
     resamples: int = 1000,
@@ -47,8 +51,9 @@ def retrieve(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints).
-        table: CSV or Parquet, one row per image.
-        images: Folder that the image paths are relative to.
+        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split or roles,
+            its text queries and its image folder.
+        images: Folder that the image paths are relative to; by default the benchmark's.
         out: Folder for metrics.json and predictions.npz.
         label_column: Column with the class of the image.
         text_column: Column with the caption of the image.
@@ -61,7 +66,7 @@ def retrieve(
         split_column: Column with the split; needed where there are no roles, so that no training row slips in.
         split: The split to retrieve in.
         where: Conditions column=value that rows must meet.
-        ks: Lengths of the lists for Precision@k.
+        ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
         baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
         resamples: Bootstrap resamples.
@@ -74,24 +79,27 @@ def retrieve(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
+    columns = Columns(
+        image=image_column,
+        label=label_column,
+        patient=patient_column,
+        split=split_column,
+        text=text_column,
+        role=role_column,
+    )
+    columns, benchmark = settle(Path(table), columns)
+    queries = queries or (benchmark.queries if benchmark else None)
+    label_column = columns.label
     if queries and not label_column:
         raise InputError("text queries need the class of the images; name a label column (--label-column)")
     if not label_column and not text_column:
         raise InputError("name a label column (--label-column), a text column (--text-column), or both")
-    if not role_column and not split_column:
+    if not columns.role and not columns.split:
         raise InputError("name a split column (--split-column) or a role column (--role-column)")
-    labelled = read_table(
-        table,
-        images,
-        image_column=image_column,
-        label_column=label_column,
-        patient_column=patient_column,
-        split_column=split_column,
-        text_column=text_column,
-        role_column=role_column,
-        where=where,
-    )
-    chosen = _chosen(labelled, split_column, split)
+    labelled = read_labelled(table, images, columns, where, benchmark)
+    paper = benchmark.protocol if benchmark else Protocol()
+    ks = first_given(ks, paper.ks, KS)
+    chosen = _chosen(labelled, columns.split, split)
     asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
     if asked:  # a class without candidates should be found before any image is encoded
         text_image(asked.labels_Q, chosen.labels_N[_queries_and_candidates(chosen)[1]])
@@ -103,7 +111,7 @@ def retrieve(
     rows: list[Row] = []
     comparisons: list[Row] = []
     predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
-    jobs = _image_image(chosen, vectors) if label_column else []
+    jobs = _image_image(chosen, vectors, own_patient=paper.own_patient) if label_column else []
     jobs += _text_image(chosen, vectors, trained, asked, batch_size) if asked else []
     jobs += _own_caption(chosen, vectors, trained, batch_size) if text_column else []
     for ranking, similarities in jobs:
@@ -122,11 +130,13 @@ def retrieve(
             "queries_sha256": asked.sha256 if asked else None,
             "images": len(chosen),
             "rows_without_label": labelled.rows_without_label,
+            **(benchmark.described() if benchmark else {}),
         },
-        rows=rows,
+        rows=beside(rows, benchmark),
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
+        notes=benchmark.notes if benchmark else (),
     )
     results.write(out)
     results.print()
@@ -196,9 +206,11 @@ def _queries_and_candidates(table: LabelledTable) -> tuple[NDArray[np.int64], ND
     return queries, candidates
 
 
-def _image_image(table: LabelledTable, vectors: _Vectors) -> list[Job]:
+def _image_image(table: LabelledTable, vectors: _Vectors, *, own_patient: bool) -> list[Job]:
     queries, candidates = _queries_and_candidates(table)
     ranking = image_image(table.labels_N, table.patients_N, queries, candidates)
+    if own_patient:  # the paper's own set: every candidate is ranked
+        ranking = replace(ranking, excluded_QG=queries[:, None] == candidates[None, :])
     return [(ranking, {name: cosine(v_ND[queries], v_ND[candidates]) for name, v_ND in vectors.features.items()})]
 
 

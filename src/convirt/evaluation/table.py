@@ -3,14 +3,16 @@
 Shape legend: N rows, C classes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from convirt.data.benchmarks.files import leading_out
+from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
 from convirt.data.tables import require_columns, select_rows
@@ -45,6 +47,10 @@ class LabelledTable:
     """Hash of the table file's bytes."""
     rows_without_label: int = 0
     """Rows of the file left out because their label was empty."""
+    units_N: NDArray[np.str_] | None = None
+    """What each row belongs to that is scored as one at test (a study, a patient); None where images are scored."""
+    subsets: Mapping[tuple[float, int], NDArray[np.int64]] = field(default_factory=dict)
+    """Saved label fractions: (fraction, seed) -> positions among the training rows."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +77,19 @@ class LabelledTable:
             targets_NC=self.targets_NC[rows],
             texts=tuple(self.texts[row] for row in rows) if self.texts else (),
             roles_N=self.roles_N[rows],
+            units_N=None if self.units_N is None else self.units_N[rows],
+            subsets={},
         )
+
+    def training_subset(self, fraction: float, seed: int) -> NDArray[np.int64]:
+        """Positions among the training rows of a label fraction: as saved with a benchmark, else drawn.
+
+        Raises:
+            InputError: The fraction is out of range, or a class lacks positive or negative training rows.
+        """
+        if (saved := self.subsets.get((fraction, seed))) is not None:
+            return saved
+        return nested_fraction(self.targets_NC[self.rows("train")], self.classes, fraction, seed=seed)
 
     @property
     def labels_N(self) -> NDArray[np.str_]:
@@ -90,7 +108,9 @@ def read_table(
     split_column: str | None = "split",
     text_column: str | None = None,
     role_column: str | None = None,
+    unit_column: str | None = None,
     where: Sequence[str] = (),
+    named_split: bool = False,
 ) -> LabelledTable:
     """Read and check a labelled table.
 
@@ -104,7 +124,9 @@ def read_table(
         split_column: Split of the row, see `SPLITS`; None if the table has no splits.
         text_column: Caption or report of the image.
         role_column: `query` or `candidate`, for retrieval.
+        unit_column: Study or patient whose images are scored as one at test.
         where: Conditions `column=value1,value2` that rows must meet, all of them.
+        named_split: The split is a benchmark's: it says itself whether patients or files stand in several rows.
 
     Raises:
         InputError: Anything that makes the table unusable, in one line.
@@ -113,6 +135,7 @@ def read_table(
     if label_column and label_columns:
         raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
     named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
+    named.append(unit_column)
     frame, digest = read_frame(path, [name for name in named if name], where)
     total = len(frame)
     if label_column:
@@ -122,8 +145,10 @@ def read_table(
     classes, targets_NC = _targets(frame, label_column, label_columns, path)
     splits_N = _splits(frame, split_column, path)
     patients_N = frame[patient_column or image_column].to_numpy(dtype=str)
-    _check_patients(patients_N, splits_N, patient_column, path)
     names = tuple(frame[image_column])
+    if not named_split:
+        _check_patients(patients_N, splits_N, patient_column, path)
+        _check_once(names, path)
     return LabelledTable(
         images=names,
         paths=_image_paths(names, root, path),
@@ -136,6 +161,7 @@ def read_table(
         roles_N=_roles(frame, role_column, path),
         sha256=digest,
         rows_without_label=total - len(frame),
+        units_N=frame[unit_column].to_numpy(dtype=str) if unit_column else None,
     )
 
 
@@ -203,12 +229,17 @@ def _check_patients(
             raise InputError(f"{path}: patient {str(patient)!r} is in splits {seen[patient]} and {split}; keep one")
 
 
-def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path, ...]:
-    if not root.is_dir():
-        raise InputError(f"there is no image folder at {root}")
+def _check_once(names: tuple[str, ...], table: Path) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name, count in pd.Series(names).value_counts().items() if count > 1)
         raise InputError(f"{table}: image {twice!r} stands in several rows; keep one row an image")
+
+
+def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path, ...]:
+    if not root.is_dir():
+        raise InputError(f"there is no image folder at {root}; name it with --images")
+    if outside := leading_out(names, root):
+        raise InputError(f"{table}: image {outside[0]!r} leads out of the image folder {root}; correct the table")
     paths = tuple(root / name for name in names)
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -14,6 +14,7 @@ from rich.console import Console
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loader import TrainingBatches, ValidationBatches, validation_batches
+from convirt.data.streaming import StreamedCorpus, open_corpus
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training.checkpoint import (
@@ -33,16 +34,20 @@ from convirt.versions import versions
 
 CORPUS = "corpus.json"
 METRICS = "metrics.json"
+WHOLE = "shuffled as a whole"
+"""The order of a corpus on disk."""
 CHANGEABLE = {"device", "workers", "max_steps", "checkpoint_every"}
 """Settings that a resumed run may change: none changes what a step computes, though another device rounds otherwise."""
 
 
-def pretrain(config: PretrainConfig, corpus: Path, out: Path, *, resume: bool = False, dry_run: bool = False) -> Path:
+def pretrain(
+    config: PretrainConfig, corpus: str | Path, out: Path, *, resume: bool = False, dry_run: bool = False
+) -> Path:
     """Pretrain on the training pairs of a corpus.
 
     Args:
         config: Every setting of the run.
-        corpus: Folder of a prepared corpus.
+        corpus: Folder of a prepared corpus, or folder or address of an exported one, which is streamed.
         out: Folder of the run: `best/` and `last/` (checkpoints), `config.json`, `log.jsonl`, `tensorboard/`, and at
             the end `metrics.json`.
         resume: Go on with the run in `out`, from its last checkpoint; bit for bit as if it had never stopped.
@@ -56,10 +61,10 @@ def pretrain(config: PretrainConfig, corpus: Path, out: Path, *, resume: bool = 
             loss stops being finite.
         Interrupted: After Ctrl-C or SIGTERM, once the run is saved; a `SystemExit` with status 130 or 143.
     """
-    corpus, out = Path(corpus), Path(out).absolute() if Path(out).name == "" else Path(out)
+    out = Path(out).absolute() if Path(out).name == "" else Path(out)
     console = Console()
     _check_method(config)
-    pairs = Corpus.open(corpus)
+    pairs = open_corpus(corpus)
     train = TrainingBatches(pairs, config.optimiser.batch_size, config.seed)
     validation = validation_batches(pairs, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
     if not dry_run:
@@ -111,7 +116,7 @@ def _fit(
     )
 
 
-def run_metrics(trainer: Trainer, corpus: Corpus) -> dict[str, Any]:
+def run_metrics(trainer: Trainer, corpus: Corpus | StreamedCorpus) -> dict[str, Any]:
     """What `metrics.json` says of a finished run."""
     config, seconds = trainer.config, trainer.training_seconds
     return {
@@ -151,7 +156,7 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise InputError(f"{out} is not empty and holds no run; choose another --out")
 
 
-def _check_same(out: Path, config: PretrainConfig, corpus: Corpus) -> None:
+def _check_same(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCorpus) -> None:
     """Refuse to resume with other settings or other data than the run was started with."""
     before, now = _flat(asdict(read_config(out))), _flat(asdict(config))
     for name in now:
@@ -165,6 +170,16 @@ def _check_same(out: Path, config: PretrainConfig, corpus: Corpus) -> None:
             f"{out} was started on another corpus than {corpus.path} (the fingerprints differ); "
             "resume with the corpus it was started on"
         )
+    if read_json(out / CORPUS).get("order", WHOLE) != (order := _order(corpus)):
+        raise InputError(
+            f"{out} was started on the same pairs, but visits them in another order than {corpus.path} gives "
+            f"({order}); resume with the corpus or the export it was started on"
+        )
+
+
+def _order(corpus: Corpus | StreamedCorpus) -> str:
+    """What the order of a run depends on, beside its settings and the corpus' content."""
+    return corpus.layout if isinstance(corpus, StreamedCorpus) else WHOLE
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -177,7 +192,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus) -> None:
+def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCorpus) -> None:
     """Make the folder of a new run, whole or not at all; note what a resumed run may have changed."""
     if (out / CONFIG).is_file():
         write_json(out / CONFIG, asdict(config))
@@ -185,7 +200,8 @@ def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus) -> None:
     if out.is_dir():
         out.rmdir()  # it is empty
     with written_whole(out) as new:
-        write_json(new / CORPUS, {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "pairs": len(corpus)})
+        about = {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "pairs": len(corpus)}
+        write_json(new / CORPUS, about | {"order": _order(corpus)})
         write_json(new / CONFIG, asdict(config))
 
 

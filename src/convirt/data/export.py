@@ -1,0 +1,134 @@
+"""`convirt export`: a corpus on disk becomes Parquet shards that can be streamed from a web server or object storage.
+
+Pairs are laid out patient by patient, patients in an order that the corpus' fingerprint decides: whatever order the
+source had, a shard is a random sample of the patients, and streaming shard by shard mixes well. A shard's name holds
+the start of its hash, so that what an interrupted export has written can be taken as it is, and never mixes with
+another corpus.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import track
+
+from convirt.data.corpora import SPLITS, Corpus
+from convirt.data.remote import Remote
+from convirt.data.sampling import number_patients
+from convirt.data.streaming import ABOUT, FORMAT, INDEX, INDEX_SCHEMA, KIND, ShardFile, StreamedCorpus, shard_record
+from convirt.errors import InputError
+
+AUDIT = "audit.json"
+_OURS = re.compile(r"(corpus\.json|audit\.json|index\.parquet|(train|val|test)-\d{5}-[0-9a-f]{16}\.parquet|\..*)")
+
+
+def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False) -> str:
+    """Write a corpus as Parquet shards, to be streamed from object storage or a web server, or to be passed on.
+
+    An interrupted export goes on with the same command. `corpus.json` is written last: an export that has one is whole.
+
+    Args:
+        corpus: Folder of a prepared corpus.
+        out: Folder, or address that fsspec can write to, such as s3://bucket/corpus. Credentials come from the
+            environment.
+        shard_mib: Size of a shard, MiB; larger only if one pair is. A process that streams holds some dozens.
+        verify: Read back everything in the end, and compare its hashes.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: There is no corpus, or `out` holds other files, or cannot be written.
+    """
+    if not 0.01 <= shard_mib <= 1024:
+        raise InputError(f"--shard-mib must be between 0.01 and 1024, got {shard_mib:g}")
+    pairs, remote = Corpus.open(corpus), Remote(str(out))
+    standing = remote.sizes()
+    if foreign := sorted(name for name in standing if not _OURS.fullmatch(name)):
+        raise InputError(f"{out} holds other files ({foreign[0]}); choose another --out")
+    if ABOUT in standing and json.loads(remote.read(ABOUT)).get("fingerprint") != pairs.fingerprint:
+        raise InputError(f"{out} holds another corpus; choose another --out")
+    layout = list(lay_out(pairs, int(shard_mib * 2**20)))
+    files = []
+    for number, (split, indices) in enumerate(track(layout, "writing", transient=True)):
+        data = _parquet(pairs.table(indices))
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = f"{split}-{number:05d}-{sha256[:16]}.parquet"
+        if standing.get(name) != len(data):
+            remote.write(name, data)
+        files.append(ShardFile(file=name, split=split, pairs=len(indices), bytes=len(data), sha256=sha256))
+    _finish(pairs, remote, files, np.concatenate([indices for _, indices in layout]))
+    if verify:
+        for file in track(files, "reading back", transient=True):
+            remote.read(file.file, size=file.bytes, sha256=file.sha256)
+    written = StreamedCorpus.open(str(out))
+    mib = sum(file.bytes for file in files) / 2**20
+    Console().print(f"wrote {len(written)} pairs in {len(files)} shards, {mib:.1f} MiB, to {out}", soft_wrap=True)
+    return out
+
+
+def lay_out(corpus: Corpus, limit: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Deal the pairs out to shards: of one split, patients whole where they fit, at most `limit` bytes of images.
+
+    Yields:
+        Split and indices of the pairs of each shard.
+    """
+    sizes = corpus.image_bytes()
+    seed = int.from_bytes(hashlib.sha256(f"export {corpus.fingerprint}".encode()).digest()[:8], "big")
+    for split in SPLITS:
+        indices = corpus.indices(split)
+        if not len(indices):
+            continue
+        patients = number_patients(corpus.patient_ids[indices])
+        rank = np.random.default_rng(seed).permutation(int(patients.max()) + 1)[patients]
+        order = np.argsort(rank, kind="stable")
+        indices, rank = indices[order], rank[order]
+        ends = np.cumsum(sizes[indices])
+        starts = np.flatnonzero(np.diff(rank, prepend=-1))  # where a patient's pairs begin
+        begin, before = 0, 0
+        while begin < len(indices):
+            end = max(begin + 1, int(np.searchsorted(ends, before + limit, side="right")))
+            if end < len(indices):
+                whole = int(starts[np.searchsorted(starts, end, side="right") - 1])
+                end = whole if whole > begin else end
+            yield split, indices[begin:end]
+            begin, before = end, int(ends[end - 1])
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file, the same for the same table."""
+    sink = pa.BufferOutputStream()
+    # Images are compressed already; texts are small beside them.
+    pq.write_table(table, sink, compression="none", use_dictionary=False, row_group_size=max(1, len(table)))
+    return sink.getvalue().to_pybytes()
+
+
+def _finish(corpus: Corpus, remote: Remote, files: list[ShardFile], order: np.ndarray) -> None:
+    """Write the index, the audit and, last of all, `corpus.json`."""
+    columns: dict[str, Any] = {"pair": order, "patient": number_patients(corpus.patient_ids)[order]}
+    for name in ("images", "sentences"):
+        columns[name] = corpus.column_lengths(name)[order]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns).cast(INDEX_SCHEMA), sink, compression="zstd")
+    index = sink.getvalue().to_pybytes()
+    about = json.loads((corpus.path / ABOUT).read_text(encoding="utf-8"))
+    about |= {
+        "kind": KIND,
+        "format": FORMAT,
+        "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
+        "shards": [shard_record(file) for file in files],
+    }
+    standing = remote.sizes()
+    if short := [file.file for file in files if standing.get(file.file) != file.bytes]:
+        raise InputError(f"{remote.place}/{short[0]} was written but is not whole there; run the same command again")
+    remote.write(INDEX, index)
+    if (corpus.path / AUDIT).is_file():
+        remote.write(AUDIT, (corpus.path / AUDIT).read_bytes())
+    remote.write(ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())

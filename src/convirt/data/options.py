@@ -1,0 +1,69 @@
+"""What every `prepare ...` verb shares: how images and texts become a corpus, whatever they come from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from convirt.data.reports import load_lexicon
+from convirt.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a corpus is made; what is not about its content is how the work is done."""
+
+    image_size: int = 256
+    """Larger side of the prepared images, pixels (A: 256)."""
+    bits: Literal[8, 16] = 8
+    """Depth of the prepared images."""
+    seed: int = 0
+    """Seed of what is drawn, such as a split by patient."""
+    max_failures: float = 0.1
+    """Largest share of rows that may be unusable; above it nothing is written."""
+    workers: int | None = None
+    """Processes that read images; None: one for each processor. The corpus does not depend on it."""
+    engine: Literal["local", "ray"] = "local"
+    """Where these processes run: on this machine, or on a Ray cluster. The corpus does not depend on it."""
+    ids: Literal["hashed", "plain"] = "hashed"
+    """Whether ids of patients and pairs are replaced by salted hashes."""
+    language: str = "en"
+    """Language of the reports, which chooses the lexicon of headings and abbreviations."""
+    lexicon: Path | None = None
+    """A lexicon of the user's own, in place of the language's."""
+    unsectioned: Literal["keep", "drop"] = "keep"
+    """What becomes of a report with neither Findings nor Impression: its whole text is kept, or its pair is dropped, as
+    the paper has it (A)."""
+    redact: bool = False
+    """Whether identifiers found in texts are masked."""
+
+    def __post_init__(self) -> None:
+        if self.image_size < 16:
+            raise InputError(f"image_size must be at least 16, got {self.image_size}")
+        if self.bits not in (8, 16):
+            raise InputError(f"bits must be 8 or 16, got {self.bits}")
+        if not 0 <= self.max_failures <= 1:
+            raise InputError(f"max_failures is a share between 0 and 1, got {self.max_failures}")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers must be at least 1, got {self.workers}")
+        if self.engine not in ("local", "ray"):
+            raise InputError(f"engine must be local or ray, got {self.engine!r}")
+        if self.ids not in ("hashed", "plain"):
+            raise InputError(f"ids must be hashed or plain, got {self.ids!r}")
+        if self.unsectioned not in ("keep", "drop"):
+            raise InputError(f"unsectioned must be keep or drop, got {self.unsectioned!r}")
+        load_lexicon(self.lexicon or self.language)  # now, not in a worker
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of this decides the content of a corpus, as JSON values."""
+        settings = {name: value for name, value in vars(self).items() if name not in ("workers", "engine")}
+        if self.lexicon is not None:
+            settings["lexicon"] = {"name": self.lexicon.name, "sha256": self._lexicon_digest()}
+        return settings
+
+    def _lexicon_digest(self) -> str:
+        assert self.lexicon is not None
+        try:
+            return hashlib.sha256(self.lexicon.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"lexicon {self.lexicon} cannot be read ({error.strerror}); check the path") from error

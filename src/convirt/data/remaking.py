@@ -1,0 +1,163 @@
+"""Prepared images made again at another size or depth, from their sources and the recipes that the corpus keeps.
+
+Nothing is decided anew: which frame, which window, which range of values stays as the recipe says. The result is what
+preparing the sources afresh with that size and depth gives, bit for bit.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import pyarrow.compute as pc
+
+from convirt.data.audit import Audit
+from convirt.data.corpora import Corpus
+from convirt.data.images import Bits, prepare_bytes
+from convirt.data.inside import read_inside
+from convirt.data.pairing import PairContent, PairPlan, Row
+from convirt.data.pixels import Unreadable
+from convirt.data.preparing import Options, check_out, prepare_corpus
+from convirt.data.records import ImageRecord
+from convirt.data.reports import Report, count_tokens
+from convirt.errors import InputError
+
+
+def remake(record: ImageRecord, data: bytes, *, image_size: int, bits: Bits = 8) -> ImageRecord:
+    """Make a prepared image again at another size or depth.
+
+    Args:
+        record: The image as it was prepared.
+        data: The bytes of its source file.
+        image_size: Larger side of the new image, pixels.
+        bits: Depth of the new image.
+
+    Raises:
+        Unreadable: These are not the bytes that the record was made from.
+    """
+    return _remake(record, data, image_size, bits)[0]
+
+
+def _remake(record: ImageRecord, data: bytes, image_size: int, bits: Bits) -> tuple[ImageRecord, tuple[str, ...]]:
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise Unreadable("source file that has changed", "its hash is not the one that the corpus keeps")
+    recipe: dict[str, Any] = json.loads(record.recipe)
+    return prepare_bytes(data, source=record.source, image_size=image_size, view=record.view, bits=bits, recipe=recipe)
+
+
+def prepare_remake(
+    corpus: Path,
+    images: Path,
+    out: Path,
+    *,
+    image_size: int = 256,
+    bits: Literal[8, 16] = 8,
+    max_failures: float = 0.1,
+    workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+) -> Path:
+    """Make a corpus again at another image size or depth, from the image files that it was made from.
+
+    Texts, splits and ids stay as they are; images follow the recipes that the corpus keeps (frame, window, range), so
+    that they come out as preparing afresh with this size and depth would make them.
+
+    Args:
+        corpus: The corpus to make again; it stays as it is.
+        images: Folder that the paths of its images start from.
+        out: Folder to write the new corpus to; it must not exist yet, or be empty.
+        image_size: Larger side of the new images, in pixels.
+        bits: Depth of the new images: 8, or 16 for sources that hold more.
+        max_failures: Largest share of images that may be missing, changed or unreadable; above it nothing is written.
+        workers: Processes that read images; default: one for each processor. The corpus does not depend on it.
+        engine: Where they run: `local` on this machine, `ray` on a Ray cluster (extra `convirt[ray]`).
+
+    Returns:
+        The folder of the new corpus.
+
+    Raises:
+        InputError: Bad folder or corpus, or too many images that cannot be made again; nothing is written then.
+    """
+    corpus, images, out = Path(corpus), Path(images), Path(out)
+    if not images.is_dir():
+        raise InputError(f"{images} is no folder; --images names the folder that image paths start from")
+    options = Options(
+        image_size=image_size, bits=bits, max_failures=max_failures, workers=workers, engine=engine, ids="plain"
+    )
+    check_out(out)
+    source = Corpus.open(corpus)
+    settings = {"remade": {"fingerprint": source.fingerprint, "image_size": source.image_size, **source.settings}}
+    audit = Audit(table=f"corpus {corpus.name}", total=int(source.column_lengths("images").sum()))
+    read = Remaking(corpus=source, images=images, image_size=image_size, bits=bits)
+    return prepare_corpus(list(_plans(source)), read, out, options=options, settings=settings, audit=audit)
+
+
+def _plans(corpus: Corpus) -> Iterator[PairPlan]:
+    """Plan every pair of a corpus; the rows are its images, numbered through. Touches no image bytes."""
+    rows = datasets.load_from_disk(str(corpus.path)).select_columns(["pair_id", "patient_id", "split", "attributes"])
+    number = 0
+    for index, (named, images) in enumerate(zip(rows, _named_images(corpus), strict=True)):
+        members = []
+        for source, view in images:
+            number += 1
+            members.append(
+                Row(
+                    number=number,
+                    image=source,
+                    source=source,
+                    text="",
+                    patient=named["patient_id"],
+                    study=str(index),  # where the worker finds the pair
+                    split=named["split"],
+                    view=view,
+                    attributes={},
+                )
+            )
+        yield PairPlan(
+            pair_id=named["pair_id"],
+            patient=named["patient_id"],
+            split=named["split"],
+            rows=tuple(members),
+            text="",
+            attributes={entry["name"]: entry["value"] for entry in named["attributes"]},
+        )
+
+
+def _named_images(corpus: Corpus) -> Iterator[list[tuple[str, str]]]:
+    """Yield source and view of the images of each pair."""
+    for chunk in datasets.load_from_disk(str(corpus.path)).data.column("images").chunks:
+        names = [pc.struct_field(chunk.flatten(), name).to_pylist() for name in ("source", "view")]
+        named = iter(zip(*names, strict=True))
+        for length in pc.list_value_length(chunk).to_pylist():
+            yield list(islice(named, length))
+
+
+@dataclass
+class Remaking:
+    """Reads a planned pair: its text from the corpus, its images from their sources. It can be pickled."""
+
+    corpus: Corpus
+    images: Path
+    image_size: int
+    bits: Bits
+
+    def __call__(self, plan: PairPlan) -> PairContent:
+        pair = self.corpus.pair(int(plan.rows[0].study))
+        made = [self._attempt(record) for record in pair.images]
+        report = Report(text=pair.text, sentences=pair.sentences, tokens=count_tokens(pair.text), has_sections=False)
+        return PairContent(
+            report=report,
+            images=tuple(image for image, _, _ in made),
+            problems=tuple(problem for _, problem, _ in made),
+            repairs=tuple(repairs for _, _, repairs in made),
+        )
+
+    def _attempt(self, record: ImageRecord) -> tuple[ImageRecord | None, Unreadable | None, tuple[str, ...]]:
+        try:
+            image, repairs = _remake(record, read_inside(self.images, record.source), self.image_size, self.bits)
+        except Unreadable as problem:
+            return None, problem, ()
+        return image, None, repairs

@@ -1,0 +1,242 @@
+"""Sections of a free-text report: where they start and end, and under which heading (ConVIRT, appendix A).
+
+A heading is a label that the lexicon knows, at the start of a line (before a colon or a dash, or alone there) or inside
+a line before a colon. Whatever it reads, each place is judged from a slice of bounded length: the time is linear in the
+text. In doubt nothing is cut from a kept section: a comparison too many harms less than findings lost.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from convirt.data.reports.lexicons import ENGLISH, Lexicon
+
+MAX_LABEL = 80
+"""Characters of the longest heading."""
+
+# Every substitute is as long as what it stands for, so that places in the flat text are places in the text.
+_FLAT = {ord(c): " " for c in "\u00a0\u2007\u202f\u3000\ufeff\u200b\x00"}
+_FLAT |= {ord(c): "\n" for c in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"} | {ord("："): ":"}
+# Possessive: a run of decorations is taken whole or not at all.
+_LEAD = re.compile(r"[ \t>#*_=~|•·\[<({–—-]*+(?:(?:\d{1,2}|I{1,3}|I?[VX]|VI{1,3}|[A-H])[.)](?=[ \t*_])[ \t*_]*+)?")
+_DECORATIONS = " \t*_=~|#>])}<[({:"
+_ASIDE = re.compile(r"[ \t]*[(\[][^()\[\]\n]{0,60}[)\]]$")
+_DASH = re.compile(r"[ \t]*+(?:[–—]|--|-(?=[ \t]|$)|(?<=[ \t])-)[ \t]*+")
+_AFTER_COLON = re.compile(r"\*{1,3}|_{1,2}(?!_)")
+_RULE = re.compile(r"\s*\n[ \t]*[-=~*]{3,}+[ \t]*(?=\n|$)")
+_BARE_NEXT = re.compile(r"[ \t]+(?=[A-Z]?[a-zà-ÿ]|\d|_|XX|[NA][o]?\b)")
+_GAP = re.compile(r"[ \t]*\t[ \t]*|[ \t]{2,}")
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One section of a report; sections come in their order and leave out nothing but headings and white space."""
+
+    name: str
+    """Its name in the lexicon, such as `findings`; a heading that joins two gives `findings and impression`, and text
+    before the first heading is named ``."""
+    heading: str
+    """The heading as written, without colon and decorations; `` before the first heading."""
+    start: int
+    end: int
+    """Its text without the heading is `report[start:end]`; nothing may be between them."""
+    kept: bool
+    """Whether the lexicon keeps it."""
+
+
+@dataclass(frozen=True)
+class _Heading:
+    names: tuple[str, ...]
+    label: str
+    start: int  # of the heading with its decorations
+    end: int  # start of the body
+    sure: bool = True  # a label in small letters may be a wrapped phrase
+
+
+def flatten(text: str) -> str:
+    """Return a text of the same length whose lines end in `\\n` and whose spaces are plain."""
+    return text.replace("\r\n", " \n").translate(_FLAT)
+
+
+def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
+    """Part a report into sections; a text without headings is one section named ``, an empty one has none."""
+    flat = flatten(text)
+    headings = _drop_doubtful(flat, list(_find_headings(flat, lexicon)), lexicon)
+    sections = []
+    start, end = _trim(flat, 0, headings[0].start if headings else len(flat))
+    if start < end:
+        sections.append(Section(name="", heading="", start=start, end=end, kept=False))
+    ends = [*(heading.start for heading in headings[1:]), len(flat)]
+    for heading, limit in zip(headings, ends, strict=False):
+        start, end = _trim(flat, heading.end, limit)
+        kept = any(name in lexicon.kept for name in heading.names)
+        name = " and ".join(heading.names)
+        place = flat.find(heading.label, heading.start)
+        label = text[place : place + len(heading.label)]
+        sections.append(Section(name=name, heading=label, start=start, end=end, kept=kept))
+    return sections
+
+
+def kept_sections(report: str, lexicon: Lexicon = ENGLISH) -> list[str]:
+    """Return the bodies of the kept sections (Findings and Impression) in their order; empty if there are none.
+
+    Headings may be in capitals or not, with a colon or alone on a line, merged (FINDINGS AND IMPRESSION); CONCLUSION
+    counts as Impression and OBSERVATIONS as Findings. Other known headings end a section, unknown ones do not.
+    """
+    return [report[section.start : section.end] for section in parse_sections(report, lexicon) if section.kept]
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    body = text[start:end]
+    start += len(body) - len(body.lstrip())
+    return start, start + len(body.strip())
+
+
+def _find_headings(flat: str, lexicon: Lexicon) -> Iterator[_Heading]:
+    small = flat == flat.lower()
+    in_kept = False
+    place = 0
+    while place < len(flat):
+        end = flat.find("\n", place)
+        end = len(flat) if end < 0 else end
+        if heading := _at_line_start(flat, place, end, lexicon):
+            in_kept = not lexicon.kept.isdisjoint(heading.names)
+            yield heading
+            place = heading.end
+        while (colon := flat.find(":", place, end)) >= 0:
+            if heading := _before_colon(flat, place, colon, lexicon, in_kept, small):
+                in_kept = not lexicon.kept.isdisjoint(heading.names)
+                yield heading
+            place = colon + 1
+        place = max(place, end + 1)
+
+
+def _at_line_start(flat: str, start: int, end: int, lexicon: Lexicon) -> _Heading | None:
+    """Find the heading that a line begins with, if any."""
+    lead = _LEAD.match(flat, start, min(end, start + 2 * MAX_LABEL))
+    begin = lead.end() if lead else start
+    head = flat[begin : min(end, begin + MAX_LABEL)]
+    if not head or not head[0].isalpha():
+        return None
+    return (
+        _with_colon(flat, start, begin, head, lexicon)
+        or _with_dash(start, begin, head, lexicon)
+        or _alone(flat, start, begin, end, head, lexicon)
+        or _bare(start, begin, head, lexicon)
+    )
+
+
+def _with_colon(flat: str, start: int, begin: int, head: str, lexicon: Lexicon) -> _Heading | None:
+    """FINDINGS: ..., Findings (chest): ..., CT CHEST FINDINGS: ..."""
+    label, colon, _ = head.partition(":")
+    if not colon:
+        return None
+    label, names = _lookup(label, lexicon)
+    words = label.split()
+    if not names and "." not in label and all(word[0].isupper() or not word[0].isalpha() for word in words):
+        names = tuple(name for name in lexicon.find(words[-1]) if name in lexicon.kept)
+    if not names:
+        return None
+    return _Heading(names, label, start, _skip(flat, begin + head.index(":") + 1), any(c.isupper() for c in label))
+
+
+def _with_dash(start: int, begin: int, head: str, lexicon: Lexicon) -> _Heading | None:
+    """FINDINGS - ..., Findings— ..."""
+    dash = _DASH.search(head)
+    if dash is None or not head[0].isupper():
+        return None
+    label, names = _lookup(head[: dash.start()], lexicon)
+    return _Heading(names, label, start, begin + dash.end()) if names else None
+
+
+def _alone(flat: str, start: int, begin: int, end: int, head: str, lexicon: Lexicon) -> _Heading | None:
+    """FINDINGS, **Findings**, == Findings ==, each alone on its line; then perhaps a line of dashes."""
+    if end - begin > MAX_LABEL:
+        return None
+    label, names = _lookup(head, lexicon)
+    if not names:
+        label, names = _lookup(head.rstrip(". "), lexicon) if head.isupper() else (label, ())
+    if not names:
+        return None
+    sure = label[0].isupper()
+    if not sure and not _starts_afresh(flat, start):
+        return None
+    rule = _RULE.match(flat, end, end + 3 * MAX_LABEL)
+    return _Heading(names, label, start, rule.end() if rule else end, sure)
+
+
+def _bare(start: int, begin: int, head: str, lexicon: Lexicon) -> _Heading | None:
+    """IMPRESSION No acute disease: only kept sections, in capitals before words that are not; or before a wide gap."""
+    gap = _GAP.search(head)
+    if gap and head[0].isupper() and gap.end() < len(head) and not head[gap.end()].islower():
+        label, names = _lookup(head[: gap.start()], lexicon)
+        if names and lexicon.line_only.isdisjoint(names):
+            return _Heading(names, label, start, begin + gap.end())
+    words = list(_WORD.finditer(head))[: lexicon.longest]
+    for word in reversed(words):
+        label = head[: word.end()]
+        if label.isupper() and _BARE_NEXT.match(head, word.end()):
+            names = lexicon.find(label)
+            if not lexicon.kept.isdisjoint(names):
+                return _Heading(names, label, start, begin + word.end())
+    return None
+
+
+def _lookup(label: str, lexicon: Lexicon) -> tuple[str, tuple[str, ...]]:
+    """Return a label without decorations and asides, and the sections it names."""
+    whole = label.strip(_DECORATIONS)
+    if names := lexicon.find(whole):
+        return whole, names
+    short = _ASIDE.sub("", label.rstrip(" \t*_")).strip(_DECORATIONS)
+    return (short, lexicon.find(short)) if short else (whole, ())
+
+
+def _before_colon(flat: str, start: int, colon: int, lexicon: Lexicon, in_kept: bool, small: bool) -> _Heading | None:
+    """Find the heading that ends at a colon inside a line; `small`: the text has no capitals at all."""
+    begin = max(start, colon - MAX_LABEL)
+    left = _ASIDE.sub("", flat[begin:colon].rstrip(" \t*_"))
+    words = list(_WORD.finditer(left))[-lexicon.longest :]
+    for word in words:
+        label = left[word.start() :].lstrip("*_[(#")
+        names = lexicon.find(label) if label[:1].isalnum() else ()
+        if not names:
+            continue
+        place = begin + word.start()
+        if place == 0 or not flat[place - 1].isspace():
+            return None
+        return _judge(flat, place, label, names, lexicon, in_kept, small, colon)
+    return None
+
+
+def _judge(
+    flat: str, place: int, label: str, names: tuple[str, ...], lexicon: Lexicon, in_kept: bool, small: bool, colon: int
+) -> _Heading | None:
+    """Whether a known label inside a line is a heading: capitals are, others need the end of a sentence before them."""
+    if not lexicon.line_only.isdisjoint(names):
+        return None
+    before = flat[max(0, place - 8) : place].rstrip()[-1:]
+    ended = before in (".", "!", "?", ";", ":", "_", "]", "*", "")
+    kept = not lexicon.kept.isdisjoint(names)
+    fits = ended or kept or not in_kept if label[0].isupper() else kept and (small or ended)
+    if not label.isupper() and not fits:
+        return None
+    return _Heading(names, label, place, _skip(flat, colon + 1))
+
+
+def _skip(flat: str, place: int) -> int:
+    """Skip what closes a decorated heading after its colon: **FINDINGS:** ..."""
+    closing = _AFTER_COLON.match(flat, place)
+    return closing.end() if closing else place
+
+
+def _drop_doubtful(flat: str, headings: list[_Heading], lexicon: Lexicon) -> list[_Heading]:
+    """Drop labels in small letters at the start of a line that go on from the line above: a wrapped `prior\\nexam:`."""
+    if not any(heading.sure for heading in headings):
+        return headings
+    return [heading for heading in headings if heading.sure or _starts_afresh(flat, heading.start)]
+
+
+def _starts_afresh(flat: str, place: int) -> bool:
+    above = flat[max(0, place - 2 * MAX_LABEL) : place].rstrip(" \t")
+    return not above.strip() or above.endswith("\n\n") or above.rstrip()[-1] in ".!?:;_*"

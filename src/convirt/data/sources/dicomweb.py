@@ -1,0 +1,227 @@
+"""`convirt prepare dicomweb`: studies and reports of a PACS that speaks DICOMweb become a prepared corpus.
+
+Every instance is pulled once, to a folder, as the server stores it; the corpus is then made from that folder as from
+any other, so that it is the same, pixel for pixel, as one made from the files themselves.
+"""
+
+import os
+import re
+import shutil
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydicom.datadict import tag_for_keyword
+from rich.progress import track
+
+from convirt.data.audit import Audit
+from convirt.data.pairing import PairPlan, Row, read_content
+from convirt.data.preparing import check_out, prepare_corpus
+from convirt.data.sources import DEFAULTS, SharedOptions
+from convirt.data.sources.credentials import credentials
+from convirt.data.sources.dicomweb_server import DicomWebServer, Study
+from convirt.data.sources.files import disk_errors, only_one
+from convirt.data.sources.http import Patience, check_url
+from convirt.data.sources.pulling import PulledStudy, pull_study
+from convirt.data.sources.report_table import Problem, ReportTable
+from convirt.data.sources.studies import joined_views
+from convirt.data.splits import split_by_patient
+from convirt.errors import InputError
+
+
+def prepare_dicomweb(
+    url: str,
+    out: Path,
+    *,
+    query: Sequence[str] = (),
+    reports: Path | None = None,
+    key: Literal["accession", "study"] = "accession",
+    key_column: str | None = None,
+    text_column: str = "text",
+    encoding: str = "utf-8",
+    cache: Path | None = None,
+    connections: int = 4,
+    patience: float = 120.0,
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+    options: SharedOptions = DEFAULTS,
+) -> Path:
+    """Turn studies of a DICOMweb server (QIDO-RS, WADO-RS) into a prepared corpus.
+
+    A pair is a study's images and its report: the structured report (DICOM SR), CDA or plain text document that the
+    study holds, else a row of the table in --reports. Credentials come from the environment alone:
+    CONVIRT_DICOMWEB_USER and CONVIRT_DICOMWEB_PASSWORD, or CONVIRT_DICOMWEB_TOKEN. Certificates are checked;
+    REQUESTS_CA_BUNDLE names an authority of your own. Stopped or cut off, the same command goes on where it was.
+
+    Args:
+        url: Address of the service, for example https://pacs.example.org/dicom-web.
+        out: Folder to write the corpus to; it must not exist yet, or be empty.
+        query: Filters `StudyDate=20200101-20201231` by DICOM keyword, separated by spaces or commas. `Modality` takes
+            one modality and also keeps a study's other images out.
+        reports: Table (CSV or Parquet) with the reports of studies that hold none.
+        key: What the table names a study by: its accession number, or its Study Instance UID.
+        key_column: Column with it; default: the column of that name, `accession` or `study`.
+        text_column: Column with the report.
+        encoding: Text encoding of a CSV table.
+        cache: Folder that instances are pulled to, and kept in; without it, a hidden folder beside OUT that is removed
+            when the corpus is written. It holds patients' data as the server sent them.
+        connections: Requests at the same time.
+        patience: Seconds that one request may fail without progress before the command gives up.
+        val_share: Share of patients for validation, dealt out by seed.
+        test_share: Share of patients for test.
+        options: What all sources share.
+
+    Returns:
+        The corpus folder.
+
+    Raises:
+        InputError: The server cannot be used, nothing answers the query, or too many rows are unusable; no corpus is
+            written then, and what was pulled stays for the next call.
+    """
+    out = Path(out)
+    if not 1 <= connections <= 64:
+        raise InputError(f"connections must be between 1 and 64, got {connections}")
+    check_out(out)
+    filters, modality = parse_query(query)
+    table = ReportTable.read(reports, key, key_column, text_column, encoding) if reports else None
+    server = DicomWebServer(check_url(url), auth=credentials(os.environ), patience=Patience(seconds=patience))
+    folder = Path(cache) if cache else out.parent / f".{out.name}.dicomweb"
+    shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with only_one(folder):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of every value that is not as the standard has it
+            plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table, shares)
+        audit.notes += [f"{note} ({count} times)" for note, count in sorted(server.notes.items())]
+        settings = {"source": "dicomweb", "filters": sorted(filters), "modality": modality, "split": shares}
+        read = partial(read_content, folder, options=options)
+        prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
+    if not cache:
+        shutil.rmtree(folder, ignore_errors=True)
+    return out
+
+
+def parse_query(query: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Return QIDO-RS filters, and the one modality that images must have (empty: any).
+
+    Raises:
+        InputError: A filter is no `Keyword=value`, or stands twice; servers would silently ignore an unknown keyword.
+    """
+    filters: dict[str, str] = {}
+    for condition in (part for given in query for part in re.split(r",(?=\s*\w+\s*=)", given)):
+        name, equals, value = (part.strip() for part in condition.partition("="))
+        if not (equals and name and value):
+            raise InputError(f"--query {condition!r} must read Keyword=value, for example StudyDate=20200101-20201231")
+        if tag_for_keyword(name) is None:
+            raise InputError(
+                f"--query: {name!r} is no DICOM keyword; known ones are StudyDate, Modality, PatientID ..."
+            )
+        if name in filters:
+            raise InputError(f"--query: {name} stands twice; join its values as the standard has it, a range or a list")
+        filters[name] = value
+    modality = filters.pop("Modality", "")
+    if modality:
+        filters.setdefault("ModalitiesInStudy", modality)
+    return filters, modality
+
+
+def _pull(
+    server: DicomWebServer, filters: Mapping[str, str], modality: str, folder: Path, connections: int
+) -> Iterator[PulledStudy]:
+    """Yield the studies, in the order of their UIDs, each when all of it is on disk."""
+    # A server may list studies in any order, and in another order tomorrow.
+    studies: list[Study] = sorted(server.studies(filters), key=lambda study: study.uid)
+    if not studies:
+        raise InputError(f"{server.url}: no study answers the query {dict(filters)}; widen --query")
+    with disk_errors(folder), ThreadPoolExecutor(connections) as pool:
+        pull = partial(pull_study, server, modality=modality, folder=folder)
+        todo = iter(studies)
+        waiting = deque(pool.submit(pull, study) for study in islice(todo, 2 * connections))
+        try:
+            for _ in track(studies, "pulling studies", transient=True):
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(pull, study) for study in islice(todo, 1))
+        finally:
+            server.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def plan_pulled(
+    pulled: Iterator[PulledStudy], table: ReportTable | None, shares: Mapping[str, Any]
+) -> tuple[list[PairPlan], Audit]:
+    """Decide which study becomes a pair; the audit explains every other row.
+
+    A row is an instance that is no report, or a study without any. Plans are in the order of studies.
+    """
+    audit = Audit(table="the server: images and other objects, and studies without any", total=0)
+    notes: Counter[str] = Counter()
+    studies: list[tuple[PulledStudy, list[Row]]] = []
+    for study in pulled:
+        if table is not None:
+            table.see(study)
+        notes["studies with the text of a report object"] += bool(study.report)
+        notes.update(study.report_problems)
+        studies.append((study, list(_rows(study, audit))))
+    usable: list[tuple[PulledStudy, list[Row], str]] = []
+    for study, rows in studies:
+        text, problem = _find_text(study, table)
+        if problem:
+            for row in rows:
+                audit.drop(row.number, problem[0], image=row.image, detail=problem[1], failure=problem[2])
+        elif rows:
+            usable.append((study, rows, text))
+    audit.notes += [f"{what}: {count}" for what, count in sorted(notes.items()) if count]
+    audit.notes += table.notes() if table else []
+    splits = split_by_patient((study.patient for study, _, _ in usable), **shares)
+    return [_plan(study, rows, text, splits[study.patient]) for study, rows, text in usable], audit
+
+
+def _find_text(study: PulledStudy, table: ReportTable | None) -> tuple[str, Problem | None]:
+    """Return the report of a study: its own, else the table's; or why there is none."""
+    if not study.patient:
+        return "", ("no patient", "", True)
+    if study.report:
+        return study.report, None
+    own = "; ".join(dict.fromkeys(study.report_problems)) or "no report object"
+    text, problem = table.find(study) if table else ("", ("no report", "no --reports", False))
+    return text, problem and (problem[0], f"{own}; {problem[1]}", problem[2])
+
+
+def _rows(study: PulledStudy, audit: Audit) -> Iterator[Row]:
+    """Yield a row for each image of a study that is on disk; the others go to the audit."""
+    if not study.items:
+        audit.total += 1
+        audit.drop(audit.total, "study without image", image=study.uid)
+    for item in study.items:
+        audit.total += 1
+        if item.problem:
+            audit.drop(audit.total, item.problem, image=item.uid, detail=item.detail, failure=item.failure)
+            continue
+        yield Row(
+            number=audit.total,
+            image=item.uid,
+            source=item.file,
+            text="",
+            patient=study.patient,
+            study=study.uid,
+            split="",
+            view=item.view,
+            attributes={},
+        )
+
+
+def _plan(study: PulledStudy, rows: list[Row], text: str, split: str) -> PairPlan:
+    return PairPlan(
+        pair_id=study.uid,
+        patient=study.patient,
+        split=split,
+        rows=tuple(rows),
+        text=text,
+        attributes={**study.attributes, "view": joined_views(rows)},
+    )

@@ -1,0 +1,202 @@
+"""Requests that outlast a bad network: sessions, what is worth another try, how long to wait, errors in one line.
+
+Certificates are always checked; REQUESTS_CA_BUNDLE names a hospital's own authority, HTTPS_PROXY and NO_PROXY the way
+out (all three are read by `requests`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError, LocationParseError
+
+from convirt.errors import InputError
+
+Result = TypeVar("Result")
+
+TIMEOUT = (20.0, 60.0)
+"""Seconds to connect, and seconds without a byte."""
+_BUSY = frozenset({408, 425, 429, 502, 503, 504})  # the server says that it may answer later
+_LONGEST_WAIT = 30.0
+
+
+class Transient(Exception):
+    """A failure that another try may mend.
+
+    Attributes:
+        wait: Seconds that the server asks for; None if it does not say.
+        progress: Whether something was gained before it failed, so that patience starts anew.
+    """
+
+    def __init__(self, message: str, *, wait: float | None = None, progress: bool = False) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.progress = progress
+
+
+class Refused(Exception):
+    """An answer that another try will not change, such as 404.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long failures are borne."""
+
+    seconds: float = 120.0
+    """How long one request may fail without any progress before the command gives up."""
+    first_wait: float = 0.5
+    """Seconds before the second try; it doubles from try to try, up to half a minute."""
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise InputError(f"patience must be 0 seconds or more, got {self.seconds}")
+
+
+def check_url(url: str, option: str = "--url") -> str:
+    """Return a web address without its trailing slash.
+
+    Raises:
+        InputError: It is none, or it holds a password, which would show in the list of processes.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise InputError(f"{option} {_without_password(url)!r} must be a plain http:// or https:// address")
+    if parts.username or parts.password:
+        raise InputError(f"{option} holds a user or a password; leave them out and give them by the environment")
+    return url.rstrip("/")
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url.rpartition("@")[2]
+
+
+Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+def anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials; without it `requests` would send those that ~/.netrc has for the server."""
+    return request
+
+
+def open_session(auth: Auth = anonymous) -> requests.Session:
+    """Return a session; a session serves one thread."""
+    session = requests.Session()
+    session.auth = auth
+    session.headers["User-Agent"] = "convirt"
+    return session
+
+
+def persist(
+    action: Callable[[], Result], what: str, patience: Patience, *, sleep: Callable[[float], object] = time.sleep
+) -> Result:
+    """Do `action` until it succeeds, waiting longer from try to try.
+
+    Args:
+        action: Raises `Transient`, or what `requests` raises, if it is worth another try.
+        what: What it does, for messages: the address that is asked.
+        patience: When to give up.
+        sleep: Waits so many seconds; may raise to end the waiting.
+
+    Raises:
+        InputError: It kept failing, or its certificate, address or proxy is no good.
+    """
+    wait, since = patience.first_wait, time.monotonic()
+    while True:
+        try:
+            return action()
+        except Transient as failure:
+            last: Exception = failure
+            if failure.progress:
+                wait, since = patience.first_wait, time.monotonic()
+            asked = failure.wait
+        except (requests.RequestException, HTTPError) as error:
+            _give_up_at_once(error, what)
+            last, asked = error, None
+        pause = min(wait, _LONGEST_WAIT) if asked is None else max(asked, 0.0)
+        if time.monotonic() - since + pause > patience.seconds:
+            raise InputError(
+                f"{what}: gave up after {time.monotonic() - since:.0f} s ({explain(last)}); run the same command again "
+                "to go on where it stopped"
+            ) from last
+        sleep(pause)
+        wait = wait * 2 if asked is None else wait
+
+
+def check_status(response: requests.Response) -> requests.Response:
+    """Return an answer that succeeded.
+
+    Raises:
+        Transient: The server is busy or ails, for how long it may say.
+        Refused: It will not answer otherwise.
+    """
+    status = response.status_code
+    if status < 400:
+        return response
+    said = f"the server answered {status} {response.reason or ''}".rstrip()
+    if status in _BUSY:
+        raise Transient(said, wait=_retry_after(response))
+    raise Refused(said, status)
+
+
+def explain(error: Exception) -> str:
+    """Say in few words what failed: the innermost reason, without memory addresses and repetition."""
+    if isinstance(error, Transient):
+        return str(error)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy does not answer"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    inner: object = error
+    while isinstance(inner, Exception):
+        deeper = getattr(inner, "reason", None) or next((a for a in inner.args if isinstance(a, Exception)), None)
+        if not isinstance(deeper, Exception):
+            break
+        inner = deeper
+    text = str(inner).rpartition(": ")[2] or type(inner).__name__
+    return " ".join(text.split())[:200]
+
+
+def _give_up_at_once(error: Exception, what: str) -> None:
+    if isinstance(error, requests.exceptions.SSLError):
+        raise InputError(
+            f"{what}: the certificate cannot be trusted ({explain(error)}); set REQUESTS_CA_BUNDLE to the file of the "
+            "authority that signed it"
+        ) from error
+    hopeless = (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.InvalidProxyURL,
+        requests.exceptions.TooManyRedirects,
+        LocationParseError,
+    )
+    if isinstance(error, hopeless):
+        raise InputError(f"{what}: {explain(error)}; check the address and the proxy") from error
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds that the server asks to wait: a number, or a date."""
+    given = response.headers.get("Retry-After", "").strip()
+    if given.isdigit():
+        return float(given[:9])
+    try:
+        return max(parsedate_to_datetime(given).timestamp() - time.time(), 0.0) if given else None
+    except (ValueError, OverflowError):
+        return None

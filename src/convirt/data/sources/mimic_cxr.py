@@ -1,0 +1,280 @@
+"""`convirt prepare mimic-cxr`: MIMIC-CXR-JPG 2.0.0 with the reports of MIMIC-CXR (ConVIRT, section 3.1, appendix A).
+
+    ROOT/mimic-cxr-2.0.0-metadata.csv.gz      one row an image: dicom_id, subject_id, study_id, ViewPosition ...
+    ROOT/mimic-cxr-2.0.0-split.csv.gz         dicom_id, study_id, subject_id, split; needed for the official split
+    ROOT/mimic-cxr-2.0.0-chexpert.csv.gz      labels of each study, if wanted
+    ROOT/files/p10/p10000032/s50414267/<dicom_id>.jpg
+    ROOT/mimic-cxr-reports.zip                files/p10/p10000032/s50414267.txt; or the same unpacked
+
+Every table may be unpacked (.csv). Where an image is no .jpg, its .dcm of MIMIC-CXR is taken; without the metadata,
+`cxr-record-list.csv.gz` of that data set lists the images, and their views stay unknown.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from convirt.data.audit import EXCLUDED, Audit
+from convirt.data.identities import table_mark
+from convirt.data.pairing import PairPlan, Row
+from convirt.data.preparing import check_out
+from convirt.data.sources import DEFAULTS, SharedOptions
+from convirt.data.sources.counts import PAPER, Figure, prepare_studies
+from convirt.data.sources.mimic_tables import Demographics, official_splits, study_labels
+from convirt.data.sources.rows import StreamedTable
+from convirt.data.sources.studies import (
+    ImageFolders,
+    Listing,
+    find_file,
+    hold_out_pairs,
+    hold_out_patients,
+    joined_views,
+    plan_studies,
+    progress,
+    read_study,
+    shared_patients,
+)
+from convirt.data.sources.texts import FolderTexts, Place, ZipTexts
+from convirt.errors import InputError
+
+_RELEASE = "MIMIC-CXR-JPG 2.0.0"
+FIGURES = (
+    Figure(what="images listed", count="listed_images", published=377_110, source=_RELEASE),
+    Figure(what="studies listed", count="listed_studies", published=227_835, source=_RELEASE),
+    Figure(what="patients listed", count="listed_patients", published=65_379, source=_RELEASE),
+    Figure(what="reports", count="reports", published=227_835, source="MIMIC-CXR 2.0.0"),
+    Figure(what="pairs", count="pairs", published=217_000, source=PAPER, about=0.0025),
+    Figure(what="images a pair", count="images/pairs", published=1.7, source=PAPER, about=0.03),
+    Figure(what="sentences a pair", count="sentences/pairs", published=6.0, source=PAPER, about=0.0085),
+)
+OFFICIAL = (
+    Figure(what="images listed for train", count="listed_train", published=368_960, source=_RELEASE),
+    Figure(what="images listed for val", count="listed_val", published=2_991, source=_RELEASE),
+    Figure(what="images listed for test", count="listed_test", published=5_159, source=_RELEASE),
+)
+PAPER_SPLIT = (Figure(what="validation pairs", count="pairs_val", published=5_000, source="ConVIRT, appendix A"),)
+
+_LEVELS = ("files", "p[0-9]{2}", "p[0-9]{8}", r"s(?P<study>[0-9]{8})\.txt")
+_IDS = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]|\.(?!\.)){0,80} [0-9]{8} [0-9]{8}")
+_SUFFIXES = (".jpg", ".jpeg", ".dcm")
+
+MIMIC_DEFAULTS = replace(DEFAULTS, unsectioned="drop")
+NOTHING: Mapping[str, dict[str, str]] = {}
+Split = Literal["official", "paper", "patient"]
+
+
+def prepare_mimic_cxr(
+    root: Path,
+    out: Path,
+    *,
+    reports: Path | None = None,
+    split: Split = "official",
+    val_pairs: int = 5000,
+    where: Sequence[str] = (),
+    labels: Literal["none", "chexpert", "negbio"] = "none",
+    patients: Path | None = None,
+    options: SharedOptions = MIMIC_DEFAULTS,
+) -> Path:
+    """Turn MIMIC-CXR-JPG 2.0.0 and the reports of MIMIC-CXR into a prepared corpus: a pair is a study.
+
+    Args:
+        root: Folder of MIMIC-CXR-JPG: the tables `mimic-cxr-2.0.0-*.csv.gz` (or .csv) and `files/`.
+        out: Folder to write the corpus to; it must not exist yet, or be empty.
+        reports: `mimic-cxr-reports.zip`, or the folder it was unpacked to; default: looked for in the root.
+        split: `official` (train, validate, test of the data set), `paper` (random pairs for validation, whoever their
+            patients are), or `patient` (as many pairs of random patients, none of whom is in train).
+        val_pairs: How many pairs `paper` and `patient` hold out for validation.
+        where: Filters `column=value1,value2` on the metadata, for example `ViewPosition=PA,AP`; default: all views.
+        labels: Labels of the study to keep with each pair.
+        patients: `patients.csv.gz` of MIMIC-IV, which knows sex and age of the same patients.
+        options: What all sources share; reports with neither Findings nor Impression are dropped, as in the paper.
+
+    Returns:
+        The corpus folder.
+
+    Raises:
+        InputError: A table, folder, archive or option that cannot be used, or too many unusable rows; nothing is
+            written then.
+    """
+    root, out = Path(root), Path(out)
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; --root names the folder of MIMIC-CXR-JPG")
+    check_out(out)
+    texts = find_reports(root, reports)
+    read = partial(read_study, root, texts, options)
+    table = image_table(root, where, dated=patients is not None)
+    audit = Audit(table=table.name, total=0)
+    known = Demographics(Path(patients) if patients is not None else None)
+    splits = official_splits(root) if split == "official" else None
+    plans, listed = plan_mimic_cxr(
+        root, table, texts, audit, splits=splits, labels=study_labels(root, labels), known=known
+    )
+    if split != "official":
+        draw = hold_out_pairs if split == "paper" else hold_out_patients
+        plans = draw(plans, val_pairs, read, options)
+        audit.notes.append(f"split {split}: {shared_patients(plans)} patients have pairs both in train and in val")
+    settings = {
+        "source": "mimic-cxr",
+        "table": {"name": table.name, "mark": table_mark(table.sha256)},
+        "reports": texts.path.name,
+        "where": list(where),
+        "labels": labels,
+        "demographics": patients is not None,
+        "split": split if split == "official" else {"kind": split, "seed": options.seed, "val_pairs": val_pairs},
+    }
+    figures = (*FIGURES, *(OFFICIAL if split == "official" else PAPER_SPLIT))
+    return prepare_studies(
+        plans,
+        read,
+        out,
+        options=options,
+        settings=settings,
+        audit=audit,
+        salt=table.sha256,
+        figures=figures,
+        listed=listed,
+    )
+
+
+def find_reports(root: Path, reports: Path | None) -> ZipTexts | FolderTexts:
+    """Return where the reports are: as the user says, else an archive or folder of the usual name in the root.
+
+    Raises:
+        InputError: There is nothing of the kind.
+    """
+    found = Path(reports) if reports is not None else find_file(root, "mimic-cxr-reports.zip", "mimic-cxr-reports")
+    if found is None:
+        found = root
+    if found.is_file():
+        return ZipTexts(path=found, levels=_LEVELS[1:])
+    for path, levels in ((found, _LEVELS), (found, _LEVELS[1:]), (found / "mimic-cxr-reports", _LEVELS)):
+        texts = FolderTexts(path=path, levels=levels)
+        if next(texts.listing(), None) is not None:
+            return texts
+    raise InputError(
+        f"no reports in {found}: neither mimic-cxr-reports.zip nor files/p10/p10000032/s50414267.txt and the like; "
+        "name the archive or folder with --reports"
+    )
+
+
+def image_table(root: Path, where: Sequence[str] = (), *, dated: bool = False) -> StreamedTable:
+    """Open the table that lists the images.
+
+    Args:
+        root: Folder of the tables.
+        where: Filters.
+        dated: Whether the dates of the studies are needed.
+
+    Raises:
+        InputError: There is none in the root, or it lacks a column.
+    """
+    columns = ["dicom_id", "subject_id", "study_id"]
+    if path := find_file(root, "mimic-cxr-*-metadata.csv", "mimic-cxr-*-metadata.csv.gz"):
+        return StreamedTable(path, [*columns, "ViewPosition", *(["StudyDate"] if dated else [])], where=where)
+    if path := find_file(root, "cxr-record-list.csv", "cxr-record-list.csv.gz"):
+        return StreamedTable(path, columns, where=where)
+    raise InputError(
+        f"{root} has neither mimic-cxr-2.0.0-metadata.csv.gz nor cxr-record-list.csv.gz; put the tables of "
+        "MIMIC-CXR-JPG beside its folder files/"
+    )
+
+
+def plan_mimic_cxr(
+    root: Path,
+    table: StreamedTable,
+    texts: ZipTexts | FolderTexts,
+    audit: Audit,
+    *,
+    splits: Mapping[str, str] | None,
+    labels: Mapping[str, dict[str, str]] = NOTHING,
+    known: Demographics | None = None,
+) -> tuple[list[PairPlan], dict[str, float]]:
+    """Decide which studies to prepare, and enter every other row of the table in the audit.
+
+    Args:
+        root: Folder of the images.
+        table: The table of images.
+        texts: The reports.
+        audit: Receives dropped rows, the number of all rows, and notes.
+        splits: Split of each patient; None: all pairs are in `train` for the time being.
+        labels: Labels of the studies.
+        known: Sex and age of the patients.
+
+    Returns:
+        The pairs, and what is listed, for the comparison with published counts.
+    """
+    places, doubled = _index(texts)
+    listing = Listing()
+    rows = list(_usable_rows(root, table, places, splits, audit, listing, known or Demographics(None)))
+    if without := len(places.keys() - listing.studies):
+        audit.notes.append(f"{without} reports are of studies without an image in {table.name}; they are left out")
+    if doubled:
+        audit.notes.append(f"{doubled} reports stand twice in {texts.path.name}; the last of each is taken")
+    if dicom := sum(row.source.endswith(".dcm") for row in rows):
+        audit.notes.append(f"{dicom} images are read from DICOM, for want of a .jpg")
+
+    def attributes(members: Sequence[Row]) -> dict[str, str]:
+        view = joined_views(members)
+        named = {"view": view} if view else {}
+        return {**members[0].attributes, **named, **labels.get(members[0].study, {})}
+
+    plans = plan_studies(rows, lambda row: places[row.study], audit, attributes=attributes)
+    return plans, {**listing.counts(), "reports": len(places)}
+
+
+def _index(texts: ZipTexts | FolderTexts) -> tuple[dict[str, Place], int]:
+    """Return the place of each study's report, `s50414267` -> place, and how many stand there twice."""
+    places: dict[str, Place] = {}
+    listed = 0
+    for match, place in texts.listing():
+        places[sys.intern(f"s{match['study']}")] = place
+        listed += 1
+    if not places:
+        raise InputError(f"{texts.path} holds no report named like p10/p10000032/s50414267.txt; name another --reports")
+    return places, listed - len(places)
+
+
+def _usable_rows(
+    root: Path,
+    table: StreamedTable,
+    places: Mapping[str, Place],
+    splits: Mapping[str, str] | None,
+    audit: Audit,
+    listing: Listing,
+    known: Demographics,
+) -> Iterator[Row]:
+    """Yield the rows whose image, report and split are there; the others go to the audit."""
+    folders = ImageFolders(root)
+    for streamed in progress(table.fitting(audit), "listing images"):
+        dicom, patient, study, view, date = (*streamed.cells, "", "")[:5]
+        if not _IDS.fullmatch(f"{dicom} {patient} {study}"):
+            detail = " ".join(streamed.cells)[:80]
+            audit.drop(streamed.number, "ids that are not MIMIC-CXR's", detail=detail, failure=True)
+            continue
+        folder = f"files/p{patient[:2]}/p{patient}/s{study}"
+        row = Row(
+            number=streamed.number,
+            image=f"{folder}/{dicom}.jpg",
+            source="",
+            text="",
+            patient=sys.intern(f"p{patient}"),
+            study=sys.intern(f"s{study}"),
+            split="train" if splits is None else splits.get(f"p{patient}", ""),
+            view=sys.intern(view),
+            attributes=known.of(patient, date),
+        )
+        listing.add(row)
+        if streamed.excluded:
+            audit.drop(row.number, EXCLUDED, image=row.image)
+        elif row.study not in places:
+            audit.drop(row.number, "no report of the study", image=row.image, failure=True)
+        elif not row.split:
+            audit.drop(row.number, "no split given for the patient", image=row.image, failure=True)
+        elif (source := folders.find(folder, dicom, _SUFFIXES)) is None:
+            audit.drop(row.number, "image not found", image=row.image, failure=True)
+        else:
+            yield replace(row, image=source, source=source)

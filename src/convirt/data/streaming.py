@@ -1,0 +1,206 @@
+"""Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address of fsspec.
+
+An export is a folder of `corpus.json` (what a corpus says of itself, and its shards with sizes and hashes),
+`index.parquet` (of every pair: its patient as a number, how many images and sentences it has, its place in the corpus
+that was exported) and the shards, each with pairs of one split. The index is read at once, so that batches can be
+arranged and drawn without reading any pair; a shard is read whole, when it is needed, and let go after its last use.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from convirt.data.corpora import SPLITS, Corpus
+from convirt.data.records import Pair
+from convirt.data.remote import Remote, is_address
+from convirt.data.shards import SCHEMA
+from convirt.errors import InputError
+
+ABOUT, INDEX = "corpus.json", "index.parquet"
+FORMAT = 1
+KIND = "convirt corpus in Parquet shards"
+INDEX_SCHEMA = pa.schema(
+    [("pair", pa.int64()), ("patient", pa.int64()), ("images", pa.int32()), ("sentences", pa.int32())]
+)
+"""Columns of the index: the number of the pair in the exported corpus, that of its patient in the order of the ids,
+how many images and sentences it has; rows in the order of the shards."""
+_AT_ONCE = 4  # files that are asked for at the same time
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """One file of an export."""
+
+    file: str
+    """Its name: split, number, and the start of its hash."""
+    split: str
+    pairs: int
+    bytes: int
+    sha256: str
+
+
+def open_corpus(place: str | Path) -> "Corpus | StreamedCorpus":
+    """Open a prepared corpus on disk, or one that `convirt export` wrote, from a folder or an address.
+
+    Raises:
+        InputError: There is none, or it is damaged or out of reach.
+    """
+    name = str(place)
+    if is_address(name):
+        return StreamedCorpus.open(name)
+    about = Path(name) / ABOUT
+    if about.is_file() and not (Path(name) / "state.json").exists() and (Path(name) / INDEX).exists():
+        return StreamedCorpus.open(name)
+    return Corpus.open(place)
+
+
+class StreamedCorpus:
+    """A corpus that is read shard by shard; it can be pickled.
+
+    Attributes:
+        path: Its address.
+        fingerprint: That of the corpus which was exported: of the content, the same everywhere.
+        image_size: Larger side of every prepared image, in pixels.
+        patient_ids: Number of the patient of each pair, in the order of the patients' ids, int64 [pairs].
+        shards: Number of the shard of each pair, int32 [pairs].
+        settings: How it was prepared.
+        layout: Names how pairs were dealt out to shards, which decides the order in which they are visited.
+
+    Pairs have the numbers that they have in the corpus which was exported.
+    """
+
+    def __init__(self, remote: Remote, about: dict[str, Any], files: Sequence[ShardFile], index: pa.Table) -> None:
+        self.path = remote.place
+        self.fingerprint: str = about["fingerprint"]
+        self.image_size: int = about["image_size"]
+        self.settings: dict[str, Any] = about["settings"]
+        self._remote = remote
+        self._files = list(files)
+        pairs = index.column("pair").to_numpy()
+        place = np.argsort(pairs)
+        if not np.array_equal(pairs[place], np.arange(len(pairs))):
+            raise ValueError("the index names some pairs twice, or not at all")
+        sizes = [file.pairs for file in files]
+        self.shards: np.ndarray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[place]
+        self._rows = (np.arange(len(pairs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)).astype(np.int32)[place]
+        self.patient_ids: np.ndarray = index.column("patient").to_numpy()[place]
+        self._lengths = {name: index.column(name).to_numpy()[place] for name in ("images", "sentences")}
+        dealt = hashlib.sha256(self.shards.tobytes()).hexdigest()[:16]
+        self.layout = f"streamed by {len(sizes)} shards, {dealt}"
+        self._held: dict[int, Future[pa.Table]] = {}
+        self._gate = threading.BoundedSemaphore(_AT_ONCE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": {}, "_gate": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._gate = threading.BoundedSemaphore(_AT_ONCE)
+
+    @classmethod
+    def open(cls, place: str) -> "StreamedCorpus":
+        """Open an export at an address of fsspec, or in a folder.
+
+        Raises:
+            InputError: There is none, it is damaged or out of reach, or another version of convirt wrote it.
+        """
+        remote = Remote(place)
+        remedy = "write it with `convirt export`"
+        try:
+            about = json.loads(remote.read(ABOUT))
+            if about.get("kind") != KIND:
+                raise InputError(f"{place} is no exported corpus, which alone can be streamed; {remedy}")
+            if about["format"] != FORMAT:
+                raise InputError(f"{place} has export format {about['format']}, this version reads {FORMAT}; {remedy}")
+            files = [ShardFile(**file) for file in about["shards"]]
+            for file in files:
+                if file.split not in SPLITS or not file.file.isprintable() or set(file.file) & set("/\\?#%:"):
+                    raise ValueError(f"{file.file!r} is no name of a shard")
+            index = about["index"]
+            data = remote.read(INDEX, size=index["bytes"], sha256=index["sha256"])
+            table = pq.read_table(pa.BufferReader(data)).cast(INDEX_SCHEMA)
+            if not len(table) == about["counts"]["pairs"] == sum(file.pairs for file in files):
+                raise ValueError("counts of pairs differ")
+            return cls(remote, about, files, table)
+        except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, InputError):
+                raise
+            said = " ".join(str(error).split())[:300]
+            raise InputError(f"{place} is a damaged export ({type(error).__name__}: {said}); {remedy}") from error
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def indices(self, split: str) -> np.ndarray:
+        """Return the indices of the pairs of a split, ascending, int64; empty if it has none."""
+        if split not in SPLITS:
+            raise InputError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
+        chosen = np.array([file.split == split for file in self._files])
+        return np.flatnonzero(chosen[self.shards]).astype(np.int64)
+
+    def column_lengths(self, name: str) -> np.ndarray:
+        """Return how many `images` or `sentences` each pair has, int64 [pairs]; reads nothing."""
+        return self._lengths[name].astype(np.int64)
+
+    def pair(self, index: int) -> Pair:
+        """Read one pair; its shard is fetched whole, unless it is held.
+
+        Raises:
+            InputError: The shard is missing, damaged or out of reach.
+        """
+        shard = int(self.shards[index])
+        row = self._fetch(shard).result().slice(int(self._rows[index]), 1).to_pylist()[0]
+        return Pair.from_row(row)
+
+    def expect(self, shards: np.ndarray) -> None:
+        """Fetch shards in the background, the most urgent first, and let go of all others."""
+        wanted = dict.fromkeys(map(int, shards))
+        for shard in [held for held in self._held if held not in wanted]:
+            self._held.pop(shard).cancel()
+        for shard in wanted:
+            self._fetch(shard)
+
+    def held(self) -> int:
+        """How many shards are held, or on their way."""
+        return len(self._held)
+
+    def _fetch(self, shard: int) -> "Future[pa.Table]":
+        if shard not in self._held:
+            promise: Future[pa.Table] = Future()
+            self._held[shard] = promise
+            # Not a pool: its threads would be waited for at exit, however long a server takes.
+            threading.Thread(target=self._deliver, args=(shard, promise), daemon=True).start()
+        return self._held[shard]
+
+    def _deliver(self, shard: int, promise: "Future[pa.Table]") -> None:
+        with self._gate:
+            if not promise.set_running_or_notify_cancel():
+                return
+            try:
+                promise.set_result(self._read(self._files[shard]))
+            except BaseException as error:
+                promise.set_exception(error)
+
+    def _read(self, file: ShardFile) -> pa.Table:
+        data = self._remote.read(file.file, size=file.bytes, sha256=file.sha256)
+        try:
+            table = pq.read_table(pa.BufferReader(data), use_threads=False).cast(SCHEMA)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise InputError(f"{self.path}/{file.file} is a damaged shard ({error}); export the corpus anew") from error
+        if len(table) != file.pairs:
+            raise InputError(f"{self.path}/{file.file} has {len(table)} pairs, should have {file.pairs}; export anew")
+        return table
+
+
+def shard_record(file: ShardFile) -> dict[str, Any]:
+    """A shard as `corpus.json` names it."""
+    return asdict(file)

@@ -1,0 +1,205 @@
+"""Work that a kill cannot lose: the hidden folder beside a corpus in which its shards wait until all are there.
+
+    .NAME.preparing/
+        stamp.json          what is being made; the same command makes the same stamp
+        corpus/             data-00000.arrow ...: becomes the corpus by one rename
+        pieces/             00000.json ...: what else each finished shard has to say; renamed into place last
+
+Whatever else is found there was left behind by a process that was killed, and is of no use.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from convirt.data.shards import check_free, shard_name, write_json
+from convirt.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not a Unix: two commands at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+_SHOWN = 60  # characters of a setting in a message
+
+
+def work_folder(out: Path) -> Path:
+    """Where the unfinished corpus that will be `out` is kept."""
+    return out.parent / f".{out.name}.preparing"
+
+
+def check_out(out: Path) -> None:
+    """Refuse a taken `out` early, before a large table is read; unfinished work of the same name is no hindrance.
+
+    Raises:
+        InputError: `out` is neither missing nor an empty folder.
+    """
+    if not work_folder(out).is_dir():
+        check_free(out)
+
+
+class Unfinished:
+    """The work folder of one corpus, held by one process.
+
+    Attributes:
+        folder: The work folder.
+        corpus: The folder in it that becomes the corpus.
+        complete: Whether the corpus had its name already when an earlier command was killed.
+    """
+
+    def __init__(self, out: Path, folder: Path, *, complete: bool) -> None:
+        self.folder = folder
+        self.corpus = folder / "corpus"
+        self.complete = complete
+        self._pieces = folder / "pieces"
+        self._out = out
+
+    @classmethod
+    @contextmanager
+    def claim(cls, out: Path, stamp: Mapping[str, Any]) -> Iterator["Unfinished"]:
+        """Take up the work on `out`, or begin it. What is finished stays when the block fails.
+
+        Args:
+            out: The corpus to be.
+            stamp: What is being made, nested JSON values.
+
+        Raises:
+            InputError: `out` is taken, another command is at work on it, or what is there was begun otherwise.
+        """
+        folder = work_folder(out)
+        if not folder.is_dir():
+            check_free(out)
+            folder.mkdir(parents=True)
+        with _lock(folder, out):
+            found = _read_stamp(folder / "stamp.json")
+            if found is None:
+                check_free(out)
+                _empty(folder)
+                write_json(folder / "stamp.new", stamp)
+                os.replace(folder / "stamp.new", folder / "stamp.json")
+            elif different := _difference(found, json.loads(json.dumps(stamp))):
+                raise InputError(
+                    f"{folder} holds the unfinished work of another command ({different}); give the same command to "
+                    "finish it, remove that folder to start afresh, or choose another --out"
+                )
+            complete = not (folder / "corpus").exists() and (out / "corpus.json").is_file() and found is not None
+            unfinished = cls(out, folder, complete=complete)
+            if not complete:
+                check_free(out)
+                unfinished.corpus.mkdir(exist_ok=True)
+                unfinished._pieces.mkdir(exist_ok=True)
+                unfinished.sweep()
+            try:
+                yield unfinished
+            except BaseException:
+                if not unfinished.finished():
+                    unfinished.remove()
+                raise
+
+    def piece(self, number: int) -> Path:
+        """Where a finished shard's piece lies."""
+        return self._pieces / f"{number:05d}.json"
+
+    def finished(self) -> list[int]:
+        """Return the numbers of the finished shards, ascending."""
+        if not self._pieces.is_dir():
+            return []
+        return sorted(int(path.stem) for path in self._pieces.iterdir() if path.suffix == ".json")
+
+    def read_piece(self, number: int) -> dict[str, Any]:
+        """Read what a finished shard has to say.
+
+        Raises:
+            InputError: It is not there, because another machine wrote it elsewhere.
+        """
+        try:
+            return json.loads(self.piece(number).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"shard {number} was written, but is not in {self.folder}: the folders of --out and of the images must "
+                "lie on storage that every machine of the cluster shares"
+            ) from error
+
+    def discard(self, number: int) -> None:
+        """Have a shard made again."""
+        self.piece(number).unlink()
+        (self.corpus / shard_name(number)).unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        """Give the corpus its name and remove what is left. A kill in between is taken up by `claim`."""
+        check_free(self._out)
+        os.replace(self.corpus, self._out)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the work folder; its stamp goes last."""
+        for name in ("corpus", "pieces"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove shards without their piece, pieces whose shard has not its size, and parts of either."""
+        for number in self.finished():
+            piece = self.read_piece(number)
+            shard = self.corpus / shard_name(number)
+            if (shard.stat().st_size if shard.exists() else 0) != piece["bytes"]:
+                self.discard(number)
+        shards = {shard_name(number) for number in self.finished()}
+        for path in self.corpus.iterdir():
+            if path.name not in shards:
+                path.unlink()
+        for path in self._pieces.iterdir():
+            if path.suffix != ".json":
+                path.unlink()
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+
+
+def _read_stamp(path: Path) -> dict[str, Any] | None:
+    """Return the stamp; None if a kill came before there was one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _lock(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the folder; a killed process lets go of it by itself."""
+    file: IO[bytes]
+    with (folder / "lock").open("wb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(
+                    f"another command is preparing {out} at this moment; wait for it, or choose another --out"
+                ) from error
+        yield
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> str:
+    """Say where two stamps differ first; empty if they do not."""
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        named = f"{place}{name}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            return _difference(old, new, f"{named}.")
+        if named in ("plans", "pairs"):
+            return "other rows, texts, images or splits"
+        if named == "salt":
+            return "another salt of the ids"
+        return f"{named} was {json.dumps(old)[:_SHOWN]}, is now {json.dumps(new)[:_SHOWN]}"
+    return ""

@@ -1,0 +1,80 @@
+"""What `classify` and `retrieve` are given: a labelled table with named columns, or a benchmark folder in its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from convirt.data.benchmarks.folder import Benchmark, open_benchmark
+from convirt.errors import InputError
+from convirt.evaluation.table import LabelledTable, read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column of a table holds what; what they hold is said in `read_table`."""
+
+    image: str = "image"
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    patient: str | None = None
+    split: str | None = None
+    text: str | None = None
+    role: str | None = None
+    unit: str | None = None
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, asked: "Columns") -> "Columns":
+        """The columns of a benchmark's table.
+
+        Raises:
+            InputError: Labels, patients or roles were asked for, which a benchmark has settled.
+        """
+        if asked.label or asked.labels or asked.patient or asked.role:
+            raise InputError(f"{benchmark.folder} is a benchmark with columns of its own; leave column options out")
+        single = benchmark.kind in ("single-label", "retrieval")
+        return cls(
+            label=benchmark.labels[0] if single else None,
+            labels=() if single else benchmark.labels,
+            patient="patient",
+            split="split",
+            text=asked.text,
+            role="role" if benchmark.kind == "retrieval" else None,
+            unit="unit" if benchmark.unit else None,
+        )
+
+
+def settle(table: Path, asked: Columns) -> tuple[Columns, Benchmark | None]:
+    """The columns that hold, and the benchmark if `table` is the folder of one."""
+    if not table.is_dir():
+        return asked, None
+    benchmark = open_benchmark(table)
+    return Columns.of(benchmark, asked), benchmark
+
+
+def read_labelled(
+    table: Path, images: Path | None, columns: Columns, where: Sequence[str] = (), benchmark: Benchmark | None = None
+) -> LabelledTable:
+    """Read a table, or that of an opened benchmark, whose image folder and label fractions then hold.
+
+    Raises:
+        InputError: Anything that makes the table unusable, or no image folder.
+    """
+    images = images or (benchmark.root if benchmark else None)
+    if images is None:
+        raise InputError("name the folder that the image paths are relative to (--images)")
+    labelled = read_table(
+        benchmark.table if benchmark else table,
+        images,
+        image_column=columns.image,
+        label_column=columns.label,
+        label_columns=columns.labels,
+        patient_column=columns.patient,
+        split_column=columns.split,
+        text_column=columns.text,
+        role_column=columns.role,
+        unit_column=columns.unit,
+        where=where,
+        named_split=benchmark is not None,
+    )
+    # The saved fractions are of all training rows; where some are filtered out, they are drawn anew by the same rule.
+    return labelled if benchmark is None or where else replace(labelled, subsets=benchmark.subsets)

@@ -1,0 +1,139 @@
+"""How an image looks, in numbers: two measures of likeness that do not mind resizing, re-encoding or windowing.
+
+The *coarse* one, 16 x 16 ranks of grey, is kept for every image and finds candidates. The *fine* one, 128 x 128 pixels
+without slow shades, is computed for candidates alone and decides: bodies in the same pose share their shades, but not
+their ribs, vessels and letters.
+
+Shapes: H, W sides of an image; C = 16 side of the coarse measure; F = 128 side of the fine one, E = F * F; N images.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import fft, ndimage
+
+from convirt.data.corpora import decode
+from convirt.data.records import ImageRecord
+
+COARSE = 16
+FINE = 128
+_BLACK = 4 / 255  # padding that went through a JPEG is not quite 0
+_SHADES = 3.0  # sigma of what counts as a slow shade, fine pixels
+_COMMON = 32  # directions at most
+_TAKING_PART = 16  # images that a common direction is made of at least
+_ENOUGH = 32  # images whose mean is not yet an image of one of them
+_REACH = 6  # largest shift that is looked for, fine pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appearance:
+    """What the audit keeps of an image."""
+
+    pixels: int
+    """64-bit hash of size and pixels."""
+    mean: float
+    """Of grey in [0, 1]."""
+    spread: float
+    """Standard deviation of grey."""
+    black: float
+    """Share of pixels that are black."""
+    saturated: float
+    """Share of pixels that are white."""
+    coarse: np.ndarray
+    """uint8 [C * C]."""
+
+
+def measure(image: ImageRecord) -> Appearance:
+    """Decode an image and measure it."""
+    values_HW = decode(image).numpy()[0]
+    content = hashlib.blake2b(repr(values_HW.shape).encode(), digest_size=8)
+    content.update(np.ascontiguousarray(values_HW).tobytes())
+    top = np.iinfo(values_HW.dtype).max
+    return Appearance(
+        pixels=int.from_bytes(content.digest(), "little"),
+        mean=float(values_HW.mean()) / top,
+        spread=float(values_HW.std()) / top,
+        black=float((values_HW == 0).mean()),
+        saturated=float((values_HW == top).mean()),
+        coarse=_ranks(_small(values_HW, COARSE)),
+    )
+
+
+def _small(values_HW: np.ndarray, side: int) -> np.ndarray:
+    """Squash an image to a square of float32 in [0, 1], so that neither its aspect nor padding to a square counts."""
+    grey_HW = _unpad(values_HW.astype(np.float32) / np.iinfo(values_HW.dtype).max)
+    return np.asarray(Image.fromarray(grey_HW).resize((side, side), Image.Resampling.BOX))
+
+
+def _unpad(grey_HW: np.ndarray) -> np.ndarray:
+    """Cut equal black margins off two opposite sides of a square: how images are padded.
+
+    Any other black stays. Where a body ends depends on the window, and a cut that one copy has and the other has not
+    would hide that they are the same.
+    """
+    if grey_HW.shape[0] != grey_HW.shape[1]:
+        return grey_HW
+    lit = [np.flatnonzero(grey_HW.max(axis) > _BLACK) for axis in (1, 0)]
+    if not len(lit[0]):
+        return grey_HW
+    (top, bottom), (left, right) = ((places[0], len(grey_HW) - 1 - places[-1]) for places in lit)
+    if left + right <= 1 and min(top, bottom) > 1 and abs(top - bottom) <= 2:
+        return grey_HW[top : len(grey_HW) - bottom]
+    if top + bottom <= 1 and min(left, right) > 1 and abs(left - right) <= 2:
+        return grey_HW[:, left : len(grey_HW) - right]
+    return grey_HW
+
+
+def _ranks(small_CC: np.ndarray) -> np.ndarray:
+    """Replace greys by their ranks, which no window or gamma changes; alike greys share one, so that noise does not."""
+    levels, places, counts = np.unique(
+        (small_CC.ravel() * 64).astype(np.int16), return_inverse=True, return_counts=True
+    )
+    middle = np.cumsum(counts) - counts / 2
+    return (
+        (middle[places] * (255 / places.size)).astype(np.uint8) if len(levels) > 1 else np.zeros(places.size, np.uint8)
+    )
+
+
+def detail(image: ImageRecord) -> np.ndarray:
+    """Return an image's detail, its shades taken away and its contrast evened out, float32 [F * F], of unit energy."""
+    small_FF = _small(decode(image).numpy()[0], FINE)
+    detail_FF = small_FF - ndimage.gaussian_filter(small_FF, _SHADES)
+    # What a window has flattened counts as much as what it has kept.
+    detail_FF /= np.sqrt(ndimage.gaussian_filter(detail_FF**2, 2 * _SHADES)) + 0.01
+    fade_F = np.sqrt(np.hanning(FINE + 2)[1:-1])
+    detail_FF = (detail_FF - detail_FF.mean()) * np.outer(fade_F, fade_F)
+    return (detail_FF / (np.linalg.norm(detail_FF) + 1e-6)).astype(np.float32).ravel()
+
+
+class CommonDetail:
+    """The detail that images of a collection share: a mean, and directions that many of them have a part in.
+
+    Bodies in the same pose also share edges of ribs and spine; two images are the same if they agree beyond that.
+    A direction in which only few images stand out is kept, for that is what copies of one image look like.
+    """
+
+    def __init__(self, details_NE: np.ndarray) -> None:
+        count, energy = details_NE.shape
+        self.mean_E = details_NE.mean(0) if count >= _ENOUGH else np.zeros(energy, np.float32)
+        rest_NE = details_NE - self.mean_E
+        scales, loadings = np.linalg.eigh(rest_NE @ rest_NE.T)
+        taking_part = 1 / (loadings**4).sum(0)
+        wide = np.flatnonzero((taking_part >= _TAKING_PART) & (scales > 1e-3))[::-1][:_COMMON]
+        self.directions_KE = (loadings[:, wide] / np.sqrt(scales[wide])).T @ rest_NE
+
+    def beyond(self, detail_E: np.ndarray) -> np.ndarray:
+        """Return the spectrum of what an image's detail has beyond, complex64 [F, F // 2 + 1], of unit energy."""
+        rest_E = detail_E - self.mean_E
+        rest_E = rest_E - (self.directions_KE @ rest_E) @ self.directions_KE
+        rest_FF = (rest_E / (np.linalg.norm(rest_E) + 1e-6)).reshape(FINE, FINE)
+        return fft.rfft2(rest_FF).astype(np.complex64)
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the correlation of two spectra's images at the best shift of a few pixels, 1 for the same image."""
+    correlation_FF = fft.irfft2(first.conj() * second, s=(FINE, FINE))
+    near = np.r_[0 : _REACH + 1, -_REACH:0]
+    return float(correlation_FF[np.ix_(near, near)].max())

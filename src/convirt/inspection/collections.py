@@ -1,0 +1,244 @@
+"""What can be inspected, all read alike, row by row: a prepared corpus, a benchmark folder, a labelled table."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from convirt.data.corpora import Corpus
+from convirt.data.identities import Identities
+from convirt.data.images import prepare_image
+from convirt.data.pixels import Unreadable
+from convirt.data.records import ImageRecord, Pair
+from convirt.data.splits import SPLITS
+from convirt.data.tables import read_table, require_columns
+from convirt.errors import InputError
+
+_ROWS_AT_ONCE = 64
+_DEFAULT_SIZE = 256  # of images read beside nothing that says otherwise (A)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column of a table holds what."""
+
+    image: str = "image"
+    patient: str | None = None
+    split: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How patients are named, which decides whether two collections can be compared by patient."""
+
+    kind: str
+    """`hashed`, `plain`, or `unknown` where there are no patients."""
+    mark: str = ""
+    """Tells one salt from another; empty if ids are plain."""
+
+
+class Collection(Protocol):
+    """Rows to inspect; a row is a pair of a corpus, or an image of a table."""
+
+    name: str
+    """What reports call it."""
+    about: dict[str, Any]
+    """What it says of itself, JSON values."""
+    naming: Naming
+    unreadable: int
+    """Images that were asked for and could not be read."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self) -> Iterator[Pair]:
+        """Yield all rows in order, with their images; few are in memory at a time."""
+
+    def row(self, place: int) -> Pair:
+        """Read one row."""
+
+
+class CorpusRows:
+    """A prepared corpus."""
+
+    def __init__(self, path: Path) -> None:
+        self.corpus = Corpus.open(path)
+        self.name = path.resolve().name
+        settings = self.corpus.settings
+        kind = settings.get("ids", "plain")
+        self.naming = Naming(kind=kind, mark=settings.get("ids_mark", "") if kind == "hashed" else "")
+        self.about = {
+            "kind": "corpus",
+            "pairs": len(self.corpus),
+            "image_size": self.corpus.image_size,
+            "fingerprint": self.corpus.fingerprint,
+            "ids": kind,
+        }
+        self.unreadable = 0
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def rows(self) -> Iterator[Pair]:
+        """Yield all pairs."""
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            indices = np.arange(start, min(start + _ROWS_AT_ONCE, len(self)))
+            for values in self.corpus.table(indices).to_pylist():
+                images = tuple(ImageRecord(**image) for image in values.pop("images"))
+                attributes = {entry["name"]: entry["value"] for entry in values.pop("attributes")}
+                sentences = tuple(values.pop("sentences"))
+                yield Pair(**values, images=images, attributes=attributes, sentences=sentences)
+
+    def row(self, place: int) -> Pair:
+        """Read one pair."""
+        return self.corpus.pair(place)
+
+
+@dataclass
+class TableRows:
+    """A labelled table, or the table of a benchmark folder, with its images."""
+
+    path: Path
+    images: Path
+    columns: Columns
+    image_size: int = _DEFAULT_SIZE
+    about: dict[str, Any] = field(default_factory=dict)
+    unreadable: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.images.is_dir():
+            raise InputError(f"there is no image folder at {self.images}; name it with --images")
+        self.name = self.path.parent.name if self.path.name == "table.csv" else self.path.name
+        source = read_table(self.path)
+        named = [name for name in vars(self.columns).values() if name]
+        require_columns(source, named)
+        self._frame: pd.DataFrame = source.frame[named].apply(lambda column: column.str.strip())
+        self.naming = Naming(kind="plain" if self.columns.patient else "unknown")
+        self._real_root = self.images.resolve()
+        self.about = {"kind": "table", "rows": len(self._frame), "sha256": source.sha256, **self.about}
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def rows(self) -> Iterator[Pair]:
+        """Yield all rows; one whose image cannot be read comes without it and is counted."""
+        self.unreadable = 0
+        for place in range(len(self)):
+            yield self.row(place)
+
+    def row(self, place: int) -> Pair:
+        """Read one row."""
+        values = self._frame.iloc[place]
+        columns = self.columns
+        name = values[columns.image]
+        split = values[columns.split].lower() if columns.split else ""
+        return Pair(
+            pair_id=name,
+            patient_id=values[columns.patient] if columns.patient else "",
+            split=SPLITS.get(split, split),
+            images=self._read(name),
+            sentences=(),
+            text=values[columns.text] if columns.text else "",
+        )
+
+    def _read(self, name: str) -> tuple[ImageRecord, ...]:
+        try:
+            path = (self.images / name).resolve()
+            if not path.is_relative_to(self._real_root) or not path.is_file():
+                raise Unreadable("image not found")
+            return (prepare_image(path, source=name, image_size=self.image_size)[0],)
+        except (Unreadable, OSError, ValueError, RuntimeError):
+            self.unreadable += 1
+            return ()
+
+
+def open_collection(
+    path: Path, images: Path | None = None, columns: Columns | None = None, image_size: int | None = None
+) -> Collection:
+    """Open a corpus folder, a benchmark folder, or a CSV or Parquet table.
+
+    Args:
+        path: The folder or file.
+        images: Folder that a table's image paths start from; a benchmark knows its own.
+        columns: Columns of a table.
+        image_size: Larger side that a table's images are read at, in pixels.
+
+    Raises:
+        InputError: It is none of them, or a table lacks something.
+    """
+    path = Path(path)
+    if (path / "corpus.json").is_file():
+        return CorpusRows(path)
+    size = image_size or _DEFAULT_SIZE
+    if (path / "benchmark.json").is_file():
+        return _open_benchmark(path, images, size)
+    if path.is_file():
+        if images is None:
+            raise InputError(f"{path} is a table: name the folder that its image paths start from (--images)")
+        return TableRows(path=path, images=Path(images), columns=columns or Columns(), image_size=size)
+    raise InputError(f"{path} is no prepared corpus, no benchmark folder and no table; check the path")
+
+
+def _open_benchmark(path: Path, images: Path | None, image_size: int) -> TableRows:
+    try:
+        about = json.loads((path / "benchmark.json").read_text(encoding="utf-8"))
+        root, name, split = about["root"], about["name"], about["split"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is a damaged benchmark ({type(error).__name__}: {error}); build it again") from error
+    return TableRows(
+        path=path / "table.csv",
+        images=Path(images or root),
+        columns=Columns(patient="patient", split="split"),
+        image_size=image_size,
+        about={"kind": "benchmark", "benchmark": name, "split_name": split},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Whether, and how, the patients of two collections can be compared."""
+
+    possible: bool
+    note: str
+    hash_first: Identities | None = None
+    """Applied to the ids of the first collection before."""
+    hash_second: Identities | None = None
+    """Applied to the ids of the second."""
+
+
+def compare_naming(first: Naming, second: Naming, salt: str | None) -> Comparison:
+    """Decide whether patient ids of two collections mean the same.
+
+    Args:
+        first: How one names patients.
+        second: How the other does.
+        salt: The salt of the user's own, with which plain ids can be hashed like those of a corpus.
+    """
+    kinds = {first.kind, second.kind}
+    if "unknown" in kinds:
+        return Comparison(possible=False, note="one side names no patients (--patient-column)")
+    if kinds == {"plain"}:
+        note = "ids compared as they are written: if the two come from different archives, give --distinct-patients"
+        return Comparison(possible=True, note=note)
+    if kinds == {"hashed"}:
+        if first.mark and first.mark == second.mark:
+            return Comparison(possible=True, note="ids hashed with the same salt")
+        note = "ids are hashed with different salts; prepare both with the same CONVIRT_SALT to compare patients"
+        return Comparison(possible=False, note=note)
+    hashed = first if first.kind == "hashed" else second
+    identities = Identities(salt or "")
+    if salt and identities.mark() == hashed.mark:
+        note = "plain ids hashed with CONVIRT_SALT, the salt of the other side"
+        plain_first = first.kind == "plain"
+        return Comparison(
+            possible=True,
+            note=note,
+            hash_first=identities if plain_first else None,
+            hash_second=None if plain_first else identities,
+        )
+    note = "ids are hashed on one side only; set CONVIRT_SALT to the salt of that side to compare patients"
+    return Comparison(possible=False, note=note)
