@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from convirt.errors import InputError
 from convirt.data.benchmarks.fractions import nested_fraction
+from convirt.errors import InputError
 from convirt.evaluation.metrics import one_hot
 
 CLASSES = ("a", "b", "c")

@@ -91,7 +91,8 @@ def _run_pool(
         while True:
             for task in islice(queue, max(0, workers + _AHEAD - len(waiting))):
                 # First among the waiting: if the pool is broken already, the task must not vanish.
-                waiting[failed := Future()] = task
+                failed: Future[None] = Future()
+                waiting[failed] = task
                 waiting[pool.submit(_work, job, task, False)] = waiting.pop(failed)
             if not waiting:
                 return
