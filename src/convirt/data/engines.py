@@ -41,10 +41,11 @@ class Task:
     """The file that says that it is finished."""
 
 
-Engine = Callable[[Job, Iterable[Task], int], Iterator[Task]]
+Engine = Callable[[Job, Iterable[Task], int | None], Iterator[Task]]
+"""Takes the job, the tasks, and how many workers there may be (None: as many as there are processors)."""
 
 
-def run_here(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_here(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in this process, one after the other; a file that kills its decoder kills a child only."""
     with careful():
         for task in tasks:
@@ -52,7 +53,7 @@ def run_here(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
             yield task
 
 
-def run_local(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_local(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in processes of this machine, which end with this one even if it is killed.
 
     A process may die of a file that kills its decoder, or keeps it busy for ever: what it was at is then made again
@@ -62,6 +63,7 @@ def run_local(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
         InputError: Processes are killed by something else; what is finished stays.
     """
     queue = iter(tasks)
+    workers = workers or os.cpu_count() or 1
     lost: list[Task] = []
     while True:
         waiting: dict[Future[None], Task] = {}
@@ -133,7 +135,7 @@ def _limit(plan: PairPlan) -> AbstractContextManager[None]:
     return deadline(_SECONDS * (1 + len(plan.rows)))
 
 
-def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_ray(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards on a Ray cluster: the one that runs already or that RAY_ADDRESS names, else one of this machine.
 
     Images and corpus lie on storage that every machine of it shares. Ray makes a shard again whose machine was lost.
@@ -148,6 +150,7 @@ def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, workers)
+    workers = workers or int(ray.cluster_resources().get("CPU", 1))
     shared = ray.put(job)
     remote = ray.remote(num_cpus=1, max_retries=3)(_work_remotely)
     queue = iter(tasks)
@@ -175,7 +178,7 @@ def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
             ray.shutdown()
 
 
-def _connect(ray: Any, workers: int) -> None:
+def _connect(ray: Any, workers: int | None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     # A cluster of this machine gets its size; one that exists has its own.
     size: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
