@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -63,38 +64,45 @@ def run_local(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[
         InputError: Processes are killed by something else; what is finished stays.
     """
     queue = iter(tasks)
-    workers = workers or os.cpu_count() or 1
-    lost: list[Task] = []
+    lost: deque[Task] = deque()
+    with_care: set[int] = set()
     while True:
         waiting: dict[Future[None], Task] = {}
         try:
-            yield from _run_pool(job, queue, lost, workers, waiting)
+            yield from _run_pool(job, queue, lost, workers or os.cpu_count() or 1, waiting)
             return
         except BrokenProcessPool as error:
-            if all(task in lost for task in waiting.values()):
+            if all(task.number in with_care for task in waiting.values()):
                 raise InputError(
                     "a worker process was killed, perhaps for memory; what is finished is kept: give the same command "
                     "again, perhaps with fewer --workers"
                 ) from error
-            lost = list(waiting.values())
+            lost.extendleft(waiting.values())
+            with_care.update(task.number for task in waiting.values())
 
 
 def _run_pool(
-    job: Job, queue: Iterator[Task], lost: list[Task], workers: int, waiting: dict[Future[None], Task]
+    job: Job, queue: Iterator[Task], lost: deque[Task], workers: int, waiting: dict[Future[None], Task]
 ) -> Iterator[Task]:
     """Run one pool of processes to the end of the queue, first what another pool has lost, with care."""
     # Spawned, not forked: this process may hold threads (torch, Arrow), which a fork copies in any state.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,))
+
+    def submit(task: Task, with_care: bool) -> None:
+        try:
+            waiting[pool.submit(_work, job, task, with_care)] = task
+        except BrokenProcessPool:
+            waiting[Future()] = task  # nothing will come of it, but it must not vanish
+            raise
+
     try:
-        for task in lost:
-            waiting[pool.submit(_work, job, task, True)] = task
         while True:
+            while lost and len(waiting) < workers + _AHEAD:
+                submit(lost.popleft(), True)
             for task in islice(queue, max(0, workers + _AHEAD - len(waiting))):
-                # First among the waiting: if the pool is broken already, the task must not vanish.
-                waiting[failed := Future()] = task
-                waiting[pool.submit(_work, job, task, False)] = waiting.pop(failed)
+                submit(task, False)
             if not waiting:
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
