@@ -15,9 +15,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import trees
 from convirt.data.audit import Audit
 from convirt.data.options import Options
 from convirt.data.sources import chexpert_plus, mimic_cxr
@@ -29,7 +26,15 @@ REPEAT = "There is no focal consolidation, effusion or pneumothorax in this view
 
 
 def grow(name: str, root: Path) -> None:
-    """Write the tables and reports of a tree, and links to one image."""
+    """Write the tables and reports of a tree, and links to one image, in a process whose memory is not ours."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import trees
+
+    def lengthen(row: list[object]) -> None:
+        # Texts are about as long as they are in CheXpert Plus.
+        for column in ("report", "section_findings", "section_narrative"):
+            row[trees.CHEXPERT_PLUS.index(column)] = f"{row[trees.CHEXPERT_PLUS.index(column)]} {REPEAT}"
+
     model = root.parent / "model.jpg"
     root.mkdir(parents=True)
     trees.write_jpg(model, 0)
@@ -40,12 +45,6 @@ def grow(name: str, root: Path) -> None:
     else:
         trees.make_chexpert_plus(root, PATIENTS, suffix=".jpg", write=trees.link_one(model), change=lengthen)
     (root / "complete").touch()
-
-
-def lengthen(row: list[object]) -> None:
-    """Make the texts of a row about as long as they are in CheXpert Plus."""
-    for column in ("report", "section_findings", "section_narrative"):
-        row[trees.CHEXPERT_PLUS.index(column)] = f"{row[trees.CHEXPERT_PLUS.index(column)]} {REPEAT}"
 
 
 def peak() -> str:

@@ -7,6 +7,9 @@ from pathlib import Path
 from unittest import mock
 
 from convirt import cli
+from convirt.data.identities import SALT
+from convirt.data.remote import CACHE, CACHE_GIB
+from convirt.data.sources.credentials import PASSWORD, TOKEN, USER
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 100
@@ -28,6 +31,11 @@ ENVIRONMENT = f"""\
 | variable | effect |
 |---|---|
 | `{cli.DEBUG}` | set to `1`: errors are shown with their traceback |
+| `{SALT}` | secret that hashed ids of a corpus are made with; corpora made with one salt can be compared patient by patient |
+| `{USER}`, `{PASSWORD}` | credentials of `prepare dicomweb` |
+| `{TOKEN}` | bearer token of `prepare dicomweb`, instead of user and password |
+| `{CACHE}` | folder that streamed corpora are cached in; unset: no cache |
+| `{CACHE_GIB}` | largest size of that cache, GiB (default 50) |
 
 The libraries below have variables of their own. These are the ones that matter here:
 
@@ -35,6 +43,9 @@ The libraries below have variables of their own. These are the ones that matter 
 |---|---|
 | `HF_HOME` | where the Hugging Face hub's cache lies, in which `hub` weights are looked for first |
 | `HF_HUB_OFFLINE` | set to `1`: the hub is never asked |
+| `REQUESTS_CA_BUNDLE` | certificate authority that `prepare dicomweb` and downloads trust |
+| `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | proxy of `prepare dicomweb` and downloads |
+| `RAY_ADDRESS` | Ray cluster of `--engine ray`; unset: one is started on this machine |
 | `OMP_NUM_THREADS` | processor threads that PyTorch takes |
 | `CUDA_VISIBLE_DEVICES` | GPUs that PyTorch sees |
 """

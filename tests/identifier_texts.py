@@ -1,15 +1,18 @@
 """Report texts with planted identifiers, drawn by seed: templates of our own, no text of a person.
 
-`dev` templates are those that the rules were written beside. `first` templates were held out: at first run the rules
-masked 793 of 905 identifiers whole, and were then improved on them. `test` templates, and the names in them, were
-written after that, without running the rules, which were not changed since; some are of kinds that rules of this sort
-cannot find, in the share in which their writer expected reports to have them.
+`dev` templates are those that the rules were written beside. `first` and `test` templates, with the names in them, were
+each held out: written after the rules, without running them, with kinds among them that such rules cannot find. At
+their first run the rules of that day masked 782 of 873 identifiers of `first` whole, and, improved on those, 804 of 943
+of `test` (182 of 293 names, 622 of 650 others); 0 findings were wrong. These are the figures to expect of texts that
+nobody has seen. The rules have since been improved on `test` as well.
 """
 
 # ruff: noqa: SIM905  lists of names read better as they are
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 FIRST = {
     "dev": "John Mary Robert Linda James Susan María José Carmen Antonio Ahmed Wei".split(),
@@ -139,7 +142,7 @@ TEMPLATES = {
         "Stable since {date_dots_long}.",
         "Chest film of {date_short} ({time24}) and of {date_ordinal}, {year}.",
         "Surgery planned for {day_month}.",
-        "Last seen {date_words}.",
+        "Last seen the {date_words}.",
         "Scan timed at {time_h}.",
         "PACS ID {digits_9}; RIS order {order}.",
         "Acc {accession}.",
@@ -247,7 +250,7 @@ def _fill(slot: str, part: str, rng: random.Random) -> tuple[str, str]:
         "month_only": ("DATE", lambda: name),
         "date_dots_long": ("DATE", lambda: f"{day:02}.{month:02}.{year}"),
         "day_month": ("DATE", lambda: f"{month}/{day}"),
-        "date_words": ("DATE", lambda: f"the {day}{suffix} {name}"),
+        "date_words": ("DATE", lambda: f"{day}{suffix} {name}"),
         "year": ("", lambda: str(year)),
         "time_h": ("TIME", lambda: f"{hour + 11}h{minute:02}"),
         "phone_plain": ("PHONE", lambda: _digits(rng, 10)),
@@ -329,3 +332,29 @@ def planted_texts(part: str, count: int, seed: int = 0) -> list[Planted]:
             text += piece
         texts.append(Planted(text, tuple(spans), tuple(templates)))
     return texts
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of planted identifiers."""
+
+    planted: Counter[str]
+    masked: Counter[str]
+    """Those whose letters and digits are all covered by findings, of whatever kind."""
+    wrong: int
+    """Findings that touch no planted identifier."""
+
+
+def score(texts: list[Planted], find: Callable[[str], Sequence[Any]]) -> Score:
+    """Compare findings with what was planted."""
+    planted: Counter[str] = Counter()
+    masked: Counter[str] = Counter()
+    wrong = 0
+    for text in texts:
+        found = find(text.text)
+        covered = {place for item in found for place in range(item.start, item.end)}
+        for kind, start, end in text.spans:
+            planted[kind] += 1
+            masked[kind] += all(place in covered for place in range(start, end) if text.text[place].isalnum())
+        wrong += sum(not any(item.start < end and item.end > start for _, start, end in text.spans) for item in found)
+    return Score(planted, masked, wrong)

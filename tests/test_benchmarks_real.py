@@ -161,8 +161,6 @@ def test_the_papers_lists_could_have_been_drawn_by_our_rule(chexpert, tmp_path):
     drawn = {}
     for exclude in ("image", "patient"):
         options = {**columns, "categories": sorted(set(lists.categories)), "exclude": exclude, "images": False}
-        if exclude == "patient":
-            options["preselected"] = 40  # of pneumonia no 50 of other patients are left
         make_retrieval_set(tmp_path, tmp_path / "train.csv", tmp_path / exclude, trees.LABELS, **options)
         drawn[exclude] = table_of(tmp_path / exclude)
         assert drawn[exclude].groupby(["role", "label"]).size().tolist() == [200] * 8 + [10] * 8

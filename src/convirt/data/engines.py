@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -41,10 +42,11 @@ class Task:
     """The file that says that it is finished."""
 
 
-Engine = Callable[[Job, Iterable[Task], int], Iterator[Task]]
+Engine = Callable[[Job, Iterable[Task], int | None], Iterator[Task]]
+"""Takes the job, the tasks, and how many workers there may be (None: as many as there are processors)."""
 
 
-def run_here(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_here(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in this process, one after the other; a file that kills its decoder kills a child only."""
     with careful():
         for task in tasks:
@@ -52,7 +54,7 @@ def run_here(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
             yield task
 
 
-def run_local(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_local(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in processes of this machine, which end with this one even if it is killed.
 
     A process may die of a file that kills its decoder, or keeps it busy for ever: what it was at is then made again
@@ -62,38 +64,45 @@ def run_local(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
         InputError: Processes are killed by something else; what is finished stays.
     """
     queue = iter(tasks)
-    lost: list[Task] = []
+    lost: deque[Task] = deque()
+    with_care: set[int] = set()
     while True:
         waiting: dict[Future[None], Task] = {}
         try:
-            yield from _run_pool(job, queue, lost, workers, waiting)
+            yield from _run_pool(job, queue, lost, workers or os.cpu_count() or 1, waiting)
             return
         except BrokenProcessPool as error:
-            if all(task in lost for task in waiting.values()):
+            if all(task.number in with_care for task in waiting.values()):
                 raise InputError(
                     "a worker process was killed, perhaps for memory; what is finished is kept: give the same command "
                     "again, perhaps with fewer --workers"
                 ) from error
-            lost = list(waiting.values())
+            lost.extendleft(waiting.values())
+            with_care.update(task.number for task in waiting.values())
 
 
 def _run_pool(
-    job: Job, queue: Iterator[Task], lost: list[Task], workers: int, waiting: dict[Future[None], Task]
+    job: Job, queue: Iterator[Task], lost: deque[Task], workers: int, waiting: dict[Future[None], Task]
 ) -> Iterator[Task]:
     """Run one pool of processes to the end of the queue, first what another pool has lost, with care."""
     # Spawned, not forked: this process may hold threads (torch, Arrow), which a fork copies in any state.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop,))
+
+    def submit(task: Task, with_care: bool) -> None:
+        try:
+            waiting[pool.submit(_work, job, task, with_care)] = task
+        except BrokenProcessPool:
+            waiting[Future()] = task  # nothing will come of it, but it must not vanish
+            raise
+
     try:
-        for task in lost:
-            waiting[pool.submit(_work, job, task, True)] = task
         while True:
+            while lost and len(waiting) < workers + _AHEAD:
+                submit(lost.popleft(), True)
             for task in islice(queue, max(0, workers + _AHEAD - len(waiting))):
-                # First among the waiting: if the pool is broken already, the task must not vanish.
-                failed: Future[None] = Future()
-                waiting[failed] = task
-                waiting[pool.submit(_work, job, task, False)] = waiting.pop(failed)
+                submit(task, False)
             if not waiting:
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -134,7 +143,7 @@ def _limit(plan: PairPlan) -> AbstractContextManager[None]:
     return deadline(_SECONDS * (1 + len(plan.rows)))
 
 
-def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+def run_ray(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards on a Ray cluster: the one that runs already or that RAY_ADDRESS names, else one of this machine.
 
     Images and corpus lie on storage that every machine of it shares. Ray makes a shard again whose machine was lost.
@@ -149,6 +158,7 @@ def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, workers)
+    workers = workers or int(ray.cluster_resources().get("CPU", 1))
     shared = ray.put(job)
     remote = ray.remote(num_cpus=1, max_retries=3)(_work_remotely)
     queue = iter(tasks)
@@ -176,7 +186,7 @@ def run_ray(job: Job, tasks: Iterable[Task], workers: int) -> Iterator[Task]:
             ray.shutdown()
 
 
-def _connect(ray: Any, workers: int) -> None:
+def _connect(ray: Any, workers: int | None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     # A cluster of this machine gets its size; one that exists has its own.
     size: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}

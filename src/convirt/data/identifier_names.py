@@ -9,6 +9,7 @@ from convirt.data.identifier_rules import Rule
 
 # Capitalised words that follow a cue or a name without being one.
 _NO_NAMES = (
+    "drs?|dra|dres|mrs?|ms|prof|professor|srta?|sra|don|doña|doctora?|miss|mister|nurse|"
     "a|an|and|any|approximately|are|as|at|be|but|by|did|does|else|for|from|had|has|have|he|her|his|in|is|it|its|mr|no|none|"
     "not|of|on|or|our|per|pm|am|she|since|so|team|that|the|their|then|there|these|they|this|to|today|un|una|unknown|via|was|"
     "we|were|when|who|will|with|yes|you|your|con|de|del|el|en|la|las|los|para|por|que|se|sin|su|tras|y|"
@@ -30,7 +31,8 @@ _NO_NAMES = (
     "performed|prepared|firmado|informado|dictado|electr[oó]nicamente|"
     "american|british|european|fleischner|gram|polymerase|real|section"
 )
-_UPPER, _LOWER = "A-ZÀ-ÖØ-Þ", "a-zß-öø-ÿ"
+# Latin letters with their accents; beyond Latin-1, capitals and small letters take turns and stand in both classes.
+_UPPER, _LOWER = "A-ZÀ-ÖØ-ÞĀ-ž", "a-zß-öø-ÿĀ-ž"
 _NOT = rf"(?!(?i:{_NO_NAMES})\b(?!['’-]\w\w))(?!X{{2,}}\b)(?!\w+[ \t]*:)"
 _MIXED = rf"{_NOT}(?:[{_UPPER}][{_LOWER}]*['’]?)?[{_UPPER}][{_LOWER}]+(?:[-'’][{_UPPER}][{_LOWER}]+)*(?![\w])"
 _CAPITALS = rf"{_NOT}[{_UPPER}](?:['’]?[{_UPPER}])+(?:-[{_UPPER}]+)*(?![\w])"
@@ -80,11 +82,14 @@ _SIGNED = (
     r"nombre(?:[ \t]+y[ \t]+apellidos)?(?:[ \t]+del?[ \t]+paciente)?|apellidos(?:[ \t]+y[ \t]+nombre)?"
 )
 _LABELS = (
-    r"(?:(?:attending|referring|ordering|requesting|primary|consulting|staff|reading|emergency)[ \t]+)?"
+    r"(?:(?:attending|interpreting|dictating|referring|ordering|requesting|primary|consulting|"
+    r"staff|reading|emergency)[ \t]+)?"
     r"(?:physician|provider|radiologist|surgeon|doctor|clinician)|"
     r"patient|pt|(?<!\w[ \t])name|paciente|cc|radiologist|technologist|tech|sonographer|resident|fellow|attending|"
-    r"physician|surgeon|doctor|provider|author|transcriptionist|dictating|nurse|rad[ií][oó]logo|m[eé]dico|t[eé]cnico|facultativo|firma|"
-    r"signature|operator|consultant|clinician|assistant|mother|father|spouse|guardian|(?:next[ \t]+of[ \t]+kin)|contact"
+    r"physician|surgeon|doctor|provider|author|transcriptionist|dictating|nurse|rad[ií][oó]logo|"
+    r"m[eé]dico(?:[ \t]+(?:responsable|remitente|informante|peticionario))?|t[eé]cnico|facultativo|firma|"
+    r"signed|dictated|signature|operator|consultant|clinician|assistant|mother|father|spouse|guardian|"
+    r"(?:next[ \t]+of[ \t]+kin)|contact"
 )
 _TOLD = (
     r"discussed[ \t]+(?:in[ \t]+person[ \t]+|by[ \t]+(?:tele)?phone[ \t]+)?with|communicated[ \t]+(?:to|with)|"
@@ -101,14 +106,16 @@ _DEGREE = (
 
 # A full name after these is a person's; a single capitalised word need not be.
 _BESIDE = (
-    r"(?:read|seen|reviewed|evaluated|examined|rounded|spoken|confirmed|corroborated)[ \t]+with|per|by|attn:?|"
+    r"(?:read|seen|reviewed|evaluated|examined|rounded|spoken|confirmed|corroborated)[ \t]+with|per|by|attn:?|nurse,|"
+    r"(?:for[ \t]+)?referring|"
     r"(?:daughter|son|wife|husband|mother|father|brother|sister|spouse|partner|cousin|aunt|uncle|niece|nephew|parent|"
     r"guardian|caregiver|hija|hijo|esposa|esposo|marido|madre|padre|hermana|hermano),?"
 )
 
 
-def _rule(pattern: str, needs: str) -> Rule:
-    return Rule(kind="NAME", pattern=re.compile(pattern), needs=tuple(needs.split("|")))
+def _rule(pattern: str, needs: str, cue: str | None = None) -> Rule:
+    needed = tuple(needs.split("|"))
+    return Rule(kind="NAME", pattern=re.compile(pattern), needs=needed, cue=re.compile(cue) if cue else None)
 
 
 _TITLES_NEED = (
@@ -123,21 +130,33 @@ NAMES = (
     # In capitals `MR.` may be the modality, so what follows must be in capitals too.
     _rule(rf"(?<![\w.]){_SMALL_TITLE}{_GAP}(?P<id>{_ANY}{_COUPLE})", _TITLES_NEED),
     _rule(rf"(?<![\w.]){_LARGE_TITLE}{_GAP}{_NO_TITLED}(?P<id>{_name(_CAPITALS, 1, 4)})", _TITLES_NEED),
-    _rule(rf"(?<![\w.'’-])(?P<id>{_ANY}),?[ \t]+(?:{_DEGREE})", _DEGREES_NEED),
+    _rule(rf"(?<![\w.'’-])(?P<id>{_ANY}),?[ \t]+(?:{_DEGREE})", _DEGREES_NEED, _DEGREE.lower()),
     _rule(
         rf"(?<![\w.'’-])(?P<id>{_WORD},[ \t]*{_name(_WORD, 1, 2)}(?:[ \t]+[{_UPPER}]\b\.?)?),[ \t]+(?:{_DEGREE})",
         _DEGREES_NEED,
+        _DEGREE.lower(),
     ),
-    _rule(rf"\b(?i:{_SIGNED})[ \t:]*(?:\n[ \t]*)?(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _SIGNED_NEED),
-    _rule(rf"(?<!\w)(?i:{_LABELS})[ \t]*:[ \t]*(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _LABELS_NEED),
-    _rule(rf"\b(?i:{_TOLD})[ \t]+(?P<id>{_FULL})", _TOLD_NEED),
+    _rule(rf"\b(?i:{_SIGNED})[ \t:]*(?:\n[ \t]*)?(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})", _SIGNED_NEED, _SIGNED),
+    _rule(
+        rf"(?<!\w)(?i:{_LABELS})[ \t]*:[ \t]*(?:{_TITLE}{_GAP})?(?P<id>{_LISTED})",
+        _LABELS_NEED,
+        rf"(?:{_LABELS})[ \t]*:",
+    ),
+    _rule(rf"\b(?i:{_TOLD})[ \t]+(?P<id>{_FULL})", _TOLD_NEED, _TOLD),
     _rule(
         rf"\b(?i:{_BESIDE})[ \t]+(?P<id>{_name(_MIXED, 2, 4)})",
         "with|per|by|attn|er|son|wif|hus|ous|aunt|uncle|ie|hij|ma",
+        rf"\b(?:{_BESIDE})[ \t]",
+    ),
+    _rule(
+        r"(?<!the )(?<!from )(?<!of )(?<!in )(?<!at )(?<![\w.'’-])"
+        rf"(?P<id>{_name(_MIXED, 2, 4)})[ \t]+(?:presented|presents|returned|underwent)\b",
+        "presented|presents|returned|underwent",
     ),
     _rule(
         rf"\b(?P<id>{_name(_WORD, 2, 4)}),?[ \t]+(?i:is|was|es)[ \t]+(?i:an?|una?)[ \t]+\d{{1,3}}[ \t-]?(?i:y|año)",
         "y|año",
+        r"\b(?:is|was|es)[ \t]+(?:an?|una?)[ \t]+\d",
     ),
     _rule(
         rf"\b(?i:the[ \t]+patient,?|patient|paciente|named)[ \t]+(?P<id>{_name(_MIXED, 2, 4)})",

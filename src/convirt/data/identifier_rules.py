@@ -20,6 +20,8 @@ class Rule:
     """Refuses what only looks like it."""
     needs: tuple[str, ...] = tuple("0123456789")
     """Lower-case pieces, one of which stands in every text that the pattern fits: looking for them is far quicker."""
+    cue: re.Pattern[str] | None = None
+    """What the lower-case text must have as well, where the pattern begins with what is everywhere."""
 
 
 def _rule(
@@ -141,7 +143,7 @@ _RECORD_CUES = (
     r"MRN|M\.R\.N\.|MR\s*#|FIN|CSN|NHC|N\.H\.C\.|CIPA?|NUHSA|NASS|NPI|DEA|DOB|UID|S/N|"
     rf"(?:med(?:ical)?\.?\s+rec(?:ord)?s?\.?|acc(?:ession)?\.?|account|acct\.?|hospital|unit|chart|record){_NUMBER_SIGN}?|"
     r"(?:patient|pt\.?|case|encounter|visit|order|exam|study|report|specimen|serial|device|license|policy|member|"
-    rf"insurance|requisition|request|episode|admission|paciente|estudio|informe|episodio){_NUMBER_SIGN}|"
+    rf"insurance|requisition|request|episode|admission|file|paciente|estudio|informe|episodio){_NUMBER_SIGN}|"
     r"(?:n[º°o]\.?|n[uú]m(?:ero)?\.?)\s*(?:de\s+)?(?:historia(?:\s+cl[ií]nica)?|acceso|paciente|episodio|estudio|informe|"
     r"petici[oó]n|afiliaci[oó]n|registro)|historia(?:\s+cl[ií]nica)?(?:\s*(?:n[º°o]\.?|n[uú]m\.?))?"
 )
@@ -167,6 +169,7 @@ NUMBERS = (
         r"(?<![\w.+-])(?P<id>(?:\+?1[ .-]?)?(?:\(\d{3}\)\s?|\d{3}[.-]|\d{3}\s)\d{3}[ .-]\d{4}"
         r"(?:\s*(?i:x|ext\.?|extension)\s*\d{1,6})?)(?![\w-]|\.\d)",
     ),
+    _rule("PHONE", r"(?<![\w.+-])(?P<id>0\d{2,4}[ -]\d{3,4}[ -]\d{3,4})(?![\w-]|[.,]\d)"),
     _rule("PHONE", r"(?<![\w.+-])(?P<id>(?:\+|00)\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d(?:[ .-]?\d){6,11})(?![\w-])"),
     _rule(
         "PHONE", r"(?<![\w.+-])(?P<id>[6-9]\d\d(?P<s>[ .-])\d{3}(?P=s)\d{3}|[6-9]\d\d \d\d \d\d \d\d)(?![\w-]|[.,]\d)"
@@ -174,7 +177,7 @@ NUMBERS = (
     _rule(
         "PHONE",
         r"\b(?i:phone|telephone|tel|tel[eé]fono|tfno|tlf|m[oó]vil|pager|beeper|fax|cell|mobile|ext|extension|extensi[oó]n|"
-        r"busca|call|paged?|dial|contact)\b\.?(?i:\s*(?:number|no\.?|#|n[º°]|at))?[\s:#.]{0,3}"
+        r"busca|call|paged?|dial|ring|contact)\b\.?(?i:\s*(?:number|no\.?|#|n[º°]|at))?[\s:#.]{0,3}"
         r"(?P<id>\(?\+?\d[\d ().-]{1,16}\d)(?!\w|[/:]\d)(?!\s*(?:mm|cm|mg|%))",
         lambda match: len(_digits(match["id"])) >= 4 and not re.fullmatch(r"[\d]+\.\d{1,3}", match["id"]),
     ),
@@ -190,7 +193,7 @@ NUMBERS = (
         _is_no_reference,
     ),
     _rule("RECORD", r"(?<![\w-])(?P<id>[A-Z]{1,3}\d{2}-\d{3,7})(?![\w-])"),
-    _rule("RECORD", r"(?<![\w.])(?P<id>[0-2](?:\.\d+){5,})(?![\w.]*\w)"),
+    _rule("RECORD", r"(?<![\w.])(?P<id>[0-2](?:\.\d++){5,}+)(?!\w|\.\w)"),
     _rule("RECORD", r"\b(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b"),
     _rule(
         "AGE",

@@ -40,7 +40,7 @@ LIMITS = (
 GAP = re.compile(r"_{2,}|\bX{3,}\b|\[\*\*.*?\*\*\]|\[(?:" + "|".join(KINDS) + r")\]")
 """Where somebody has removed text: `___` (MIMIC-CXR), `XXXX` (Open-i), `[**...**]`, and our own tags."""
 
-_RULES = (*NUMBERS, *DATES, *TIMES, *PLACES, *NAMES)
+_RULES = (*DATES, *NUMBERS, *TIMES, *PLACES, *NAMES)
 _WORTH_RULES = re.compile(r"[A-Z@\d]|\bdr\b", re.ASCII)
 
 
@@ -68,7 +68,7 @@ def find_identifiers(text: str) -> list[Found]:
     found = []
     lowered = text.lower()
     for rule in _RULES:
-        if not any(piece in lowered for piece in rule.needs):
+        if not any(piece in lowered for piece in rule.needs) or (rule.cue and not rule.cue.search(lowered)):
             continue
         for match in rule.pattern.finditer(text):
             if rule.accept is None or rule.accept(match):
@@ -76,8 +76,10 @@ def find_identifiers(text: str) -> list[Found]:
                 found.append(Found(start, end, rule.kind))
     found.sort(key=lambda item: (item.start - item.end, item.start))  # stable: earlier rules win among equals
     kept: list[Found] = []
+    taken = bytearray(len(text))
     for item in found:
-        if all(item.end <= other.start or item.start >= other.end for other in kept):
+        if not any(taken[item.start : item.end]):
+            taken[item.start : item.end] = b"\1" * (item.end - item.start)
             kept.append(item)
     return sorted(kept)
 

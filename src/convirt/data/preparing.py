@@ -7,7 +7,6 @@ are there the corpus gets its name. No image ever passes through this process, s
 
 import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -140,12 +139,11 @@ def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: Job, options:
     _judge(work, audit, failures, options.max_failures)
     if done:
         Console(stderr=True).print(f"{len(done)} of {len(done) + len(left)} shards are there already", style="dim")
-    workers = min(options.workers or os.cpu_count() or 1, max(len(left), 1))
     alone = options.engine == "local" and pairs_left < _WORTH_WORKERS
     engine = run_here if alone else ENGINES[options.engine]
     with Progress(transient=True, console=Console(stderr=True)) as progress:
         bar = progress.add_task("reading pairs", total=len(plans), completed=len(plans) - pairs_left)
-        for task in engine(job, _tasks(work, plans, left), workers):
+        for task in engine(job, _tasks(work, plans, left), options.workers):
             progress.advance(bar, len(task.plans))
             failures += work.read_piece(task.number)["failures"]
             _judge(work, audit, failures, options.max_failures)

@@ -28,11 +28,12 @@ def given_split(name: str) -> str:
     return split
 
 
-def check_patients(rows: Iterable[tuple[str, str]]) -> None:
+def check_patients(rows: Iterable[tuple[str, str]], *, remedy: str = "leave --split-column out") -> None:
     """Refuse given splits that share a patient.
 
     Args:
         rows: Patient and split of each row.
+        remedy: How the user has patients dealt out anew.
 
     Raises:
         InputError: It names the first such patient and how many there are.
@@ -44,7 +45,7 @@ def check_patients(rows: Iterable[tuple[str, str]]) -> None:
         first = " and ".join(sorted(seen[shared[0]]))
         raise InputError(
             f"patient {shared[0]!r} is in the given splits {first} ({len(shared)} such patients in all); correct the "
-            "table, or leave --split-column out to split by patient"
+            f"table, or {remedy} to split by patient"
         )
 
 

@@ -11,6 +11,7 @@ Whatever else is found there was left behind by a process that was killed, and i
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,9 +96,12 @@ class Unfinished:
                 unfinished.sweep()
             try:
                 yield unfinished
-            except BaseException:
-                if not unfinished.finished():
+            except BaseException as error:
+                done = len(unfinished.finished())
+                if not done:
                     unfinished.remove()
+                elif isinstance(error, KeyboardInterrupt):
+                    print(f"{done} finished shards are kept in {folder}: the same command goes on", file=sys.stderr)
                 raise
 
     def piece(self, number: int) -> Path:

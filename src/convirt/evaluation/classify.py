@@ -111,7 +111,7 @@ def classify(
     rows, comparisons, predictions = evaluate_features(
         features, labelled, protocol, task=_task(columns, benchmark), baselines=baselines
     )
-    results = Results(
+    return Results(
         verb="classify",
         config={**arguments, "protocol": asdict(protocol)},
         seeds=protocol.seeds,
@@ -121,10 +121,7 @@ def classify(
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
         notes=benchmark.notes if benchmark else (),
-    )
-    results.write(out)
-    results.print()
-    return results
+    ).finish(out)
 
 
 def _task(columns: Columns, benchmark: Benchmark | None) -> str:

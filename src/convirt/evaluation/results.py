@@ -78,6 +78,12 @@ class Results:
             raise InputError(f"cannot write results to {folder}: {error.strerror or error}") from error
         return folder / "metrics.json"
 
+    def finish(self, out: str | Path) -> "Results":
+        """Write to the folder `out`, print, and return the same."""
+        self.write(out)
+        self.print()
+        return self
+
     def print(self, console: Console | None = None) -> None:
         """Print the figures of each head, or of the retrieval tasks, and then the differences."""
         console = console or Console()

@@ -120,7 +120,7 @@ def retrieve(
         rows += found[0]
         comparisons += found[1]
         predictions |= found[2]
-    results = Results(
+    return Results(
         verb="retrieve",
         config=arguments,
         seeds=[0],
@@ -137,10 +137,7 @@ def retrieve(
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
         notes=benchmark.notes if benchmark else (),
-    )
-    results.write(out)
-    results.print()
-    return results
+    ).finish(out)
 
 
 Job = tuple[Ranking, dict[str, NDArray]]

@@ -70,7 +70,7 @@ def benchmark_rsna(
         The benchmark.
 
     Raises:
-        InputError: Missing or unusable tables, images or sizes.
+        InputError: Missing or unusable tables, test labels, mapping, images or sizes.
     """
     rule = RULES[split]
     source = read_rsna(root, test_labels=test_labels, mapping=mapping)
