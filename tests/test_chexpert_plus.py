@@ -210,7 +210,10 @@ def test_tables_that_cannot_be_used(tree: Path, tmp_path: Path) -> None:
     moved[1][COLUMN["path_to_image"]] = "train/patient00001/study2/view1_frontal.jpg"
     trees.make_chexpert_plus(tmp_path / "moved", 3)
     write_table(tmp_path / "moved", moved)
-    assert "is in the given splits train and val" in refused(tmp_path / "moved", out)
+    message = refused(tmp_path / "moved", out)
+    assert "is in the given splits train and val" in message
+    assert "choose --split patient" in message
+    assert len(prepare(tmp_path / "moved", out, split="patient", val_share=0.0)) == 2
 
 
 def test_a_table_that_changes_meanwhile(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ FINE = 128
 _BLACK = 4 / 255  # padding that went through a JPEG is not quite 0
 _SHADES = 3.0  # sigma of what counts as a slow shade, fine pixels
 _COMMON = 32  # directions at most
-_TAKING_PART = 16  # images that a common direction is made of at least
+_TAKING_PART = 8  # images that a common direction is made of at least
+_COPY = 0.7  # agreement from which on two images of the sample are taken for copies
 _ENOUGH = 32  # images whose mean is not yet an image of one of them
 _REACH = 6  # largest shift that is looked for, fine pixels
 
@@ -112,16 +113,21 @@ class CommonDetail:
     """The detail that images of a collection share: a mean, and directions that many of them have a part in.
 
     Bodies in the same pose also share edges of ribs and spine; two images are the same if they agree beyond that.
-    A direction in which only few images stand out is kept, for that is what copies of one image look like.
     """
 
     def __init__(self, details_NE: np.ndarray) -> None:
-        count, energy = details_NE.shape
-        self.mean_E = details_NE.mean(0) if count >= _ENOUGH else np.zeros(energy, np.float32)
+        """Learn it from a sample, of which copies are left out: what only they share must not count as common."""
+        kept: list[int] = []
+        for number, agreement_N in enumerate(details_NE @ details_NE.T):
+            if not kept or agreement_N[kept].max() < _COPY:
+                kept.append(number)
+        details_NE = details_NE[kept]
+        self.mean_E = details_NE.mean(0) if len(kept) >= _ENOUGH else np.zeros_like(details_NE[0])
         rest_NE = details_NE - self.mean_E
         scales, loadings = np.linalg.eigh(rest_NE @ rest_NE.T)
         taking_part = 1 / (loadings**4).sum(0)
-        wide = np.flatnonzero((taking_part >= _TAKING_PART) & (scales > 1e-3))[::-1][:_COMMON]
+        most = min(_COMMON, len(kept) // 16)  # at most a sixteenth of what a picture has of its own is lost
+        wide = np.flatnonzero((taking_part >= _TAKING_PART) & (scales > 1e-3))[::-1][:most]
         self.directions_KE = (loadings[:, wide] / np.sqrt(scales[wide])).T @ rest_NE
 
     def beyond(self, detail_E: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ MOST_CHECKED = 100_000
 
 _SAMPLE = 4096
 _DIRECTIONS = 64
+_ENOUGH = 32
 _BITS = 256
 _PIECE = 1 << 15
 _CACHED = 2048
@@ -68,7 +69,8 @@ class MeanPicture:
     def __init__(self, coarse_ND: Measures, places_N: np.ndarray) -> None:
         chosen = np.unique(np.linspace(0, len(places_N) - 1, _SAMPLE).astype(np.int64))
         sample_ND = coarse_ND[places_N[chosen]].astype(np.float32)
-        self.mean_D = sample_ND.mean(0)
+        # The mean of few would be half of each of them.
+        self.mean_D = sample_ND.mean(0) if len(chosen) >= _ENOUGH else np.full(sample_ND.shape[1], 127.5, np.float32)
         _, scales, directions = np.linalg.svd(sample_ND - self.mean_D, full_matrices=False)
         directions, scales = directions[:_DIRECTIONS], scales[:_DIRECTIONS]
         # Flattened, not whitened: the least directions are mostly noise.

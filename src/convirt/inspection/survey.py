@@ -125,21 +125,21 @@ def take_survey(
     survey = Survey()
     names: dict[str, int] = {}
     texts: set[int] = set()
-    spool = tempfile.TemporaryFile(prefix="convirt-inspect-")  # noqa: SIM115  lives as long as the survey's map of it
-    for row, pair in enumerate(follow(collection.rows(), len(collection))):
-        survey.split_R.append(names.setdefault(pair.split, len(names)))
-        patient = rename(pair.patient_id) if rename and pair.patient_id else pair.patient_id
-        survey.patient_R.append(hash_name(patient) if patient else 0)
-        survey.images_R.append(len(pair.images))
-        _add_text(survey, row, pair, texts)
-        _add_people(survey, pair)
-        for image in pair.images:
-            _add_image(survey, row, image, spool)
+    with tempfile.TemporaryFile(prefix="convirt-inspect-") as spool:
+        for row, pair in enumerate(follow(collection.rows(), len(collection))):
+            survey.split_R.append(names.setdefault(pair.split, len(names)))
+            patient = rename(pair.patient_id) if rename and pair.patient_id else pair.patient_id
+            survey.patient_R.append(hash_name(patient) if patient else 0)
+            survey.images_R.append(len(pair.images))
+            _add_text(survey, row, pair, texts)
+            _add_people(survey, pair)
+            for image in pair.images:
+                _add_image(survey, row, image, spool)
+        spool.flush()
+        shape = (len(survey.row_I), COARSE * COARSE)
+        # The map outlives the file's name and handle.
+        survey.coarse = np.memmap(spool, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
     survey.splits = list(names)
-    spool.flush()
-    count = len(survey.row_I)
-    shape = (count, COARSE * COARSE)
-    survey.coarse = np.memmap(spool, np.uint8, "r", shape=shape) if count else np.empty(shape, np.uint8)
     return survey
 
 

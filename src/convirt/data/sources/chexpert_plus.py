@@ -123,6 +123,9 @@ def prepare_chexpert_plus(
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     if split == "patient":
         plans = _split_anew(plans, shares, audit)
+    else:
+        given = ((row.patient, row.split) for plan in plans for row in plan.rows)
+        check_patients(given, remedy="choose --split patient")
     settings = {
         "source": "chexpert-plus",
         "table": {"name": source.name, "mark": table_mark(source.sha256)},
@@ -177,7 +180,6 @@ def plan_chexpert_plus(
     places: dict[str, Place] = {}
     listing = Listing()
     rows = list(_usable_rows(root, table, places, audit, listing, ("sex", "age", *keep)))
-    check_patients((row.patient, row.split) for row in rows)
 
     def attributes(members: Sequence[Row]) -> dict[str, str]:
         view = joined_views(members)

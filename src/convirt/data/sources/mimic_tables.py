@@ -20,7 +20,7 @@ def official_splits(root: Path) -> dict[str, str]:
         raise InputError(f"{root} has no mimic-cxr-2.0.0-split.csv.gz; put it there, or choose --split paper")
     given = {row.cells for row in StreamedTable(path, ["subject_id", "split"]) if not row.problem}
     splits = [(f"p{patient}", given_split(name)) for patient, name in sorted(given)]
-    check_patients(splits)
+    check_patients(splits, remedy="choose --split patient")
     return dict(splits)
 
 
