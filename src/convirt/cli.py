@@ -130,14 +130,17 @@ def find_verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
     raise InputError(f"unknown verb {' '.join(arguments[:2]) if below else given!r}; known are {known}")
 
 
+def _metavar(name: str) -> str:
+    """`RUN [...]` for the argument `runs`, `CORPUS` for `corpus`."""
+    return f"{name[:-1].upper()} [...]" if name.endswith("s") and name != "corpus" else name.upper()
+
+
 def _deferred(function: Callable[..., Any], positional: tuple[str, ...]) -> Callable[..., Callable[[], Any]]:
     """The function's own arguments and docstring, but a call only binds them: parsing must not run the verb."""
     hints = get_type_hints(function, include_extras=True)
     parameters = [
         parameter.replace(
-            annotation=Annotated[
-                hints[name], tyro.conf.Positional, tyro.conf.arg(metavar=f"{name.upper().removesuffix('S')} [...]")
-            ]
+            annotation=Annotated[hints[name], tyro.conf.Positional, tyro.conf.arg(metavar=_metavar(name))]
             if name in positional
             else hints[name]
         )
@@ -261,6 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         run_verb(arguments)
+    except BrokenPipeError:  # `convirt ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except (InputError, OSError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
