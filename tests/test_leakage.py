@@ -15,7 +15,7 @@ from convirt.data.identities import Identities
 from convirt.errors import InputError
 from convirt.inspection import near_images
 from convirt.inspection.appearance import measure
-from convirt.inspection.banding import Candidates
+from convirt.inspection.banding import Candidates, Shortlist
 from convirt.inspection.collections import Naming, compare_naming
 from convirt.inspection.near_images import find_near_images
 from convirt.inspection.near_texts import LEAST, bands, find_near_texts, hash_text, words
@@ -44,6 +44,20 @@ def test_a_crowded_bucket_costs_little_and_is_counted():
     search = Candidates(np.zeros((2, 5000), np.uint32), most=10)
     assert sum(len(pairs) for pairs in search) < 2 * 10 * 5000
     assert search.cut == 2
+
+
+def test_a_shortlist_keeps_the_likeliest_however_many_come():
+    rng = np.random.default_rng(4)
+    shortlist = Shortlist(most=50)
+    scores: dict[tuple[int, int], float] = {}
+    for _ in range(40):
+        pairs = np.sort(rng.integers(0, 60, (100, 2)), axis=1)
+        values = (pairs[:, 0] * 61 + pairs[:, 1]).astype(np.float32) * 7919 % 3721  # of the pair alone
+        scores.update(zip(map(tuple, pairs.tolist()), values.tolist(), strict=True))
+        shortlist.add(pairs, values)
+    best = sorted(scores, key=lambda pair: -scores[pair])[:50]
+    assert shortlist.pairs() == sorted(best)
+    assert shortlist.dropped >= len(scores) - 50
 
 
 def test_repeats_splits_and_patients_against_loops():

@@ -189,10 +189,10 @@ def test_only_what_is_unfinished_is_read_again(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 32}, "made.image_size was 16, is now 32"),
-        ({"bits": 16}, "made.bits was 8, is now 16"),
-        ({"ids": "plain"}, 'made.ids was "hashed", is now "plain"'),
-        ({"redact": True}, "made.redact was false, is now true"),
+        ({"image_size": 32}, "image_size was 16, is now 32"),
+        ({"bits": 16}, "bits was 8, is now 16"),
+        ({"ids": "plain"}, 'ids was "hashed", is now "plain"'),
+        ({"redact": True}, "redact was false, is now true"),
         ({"plans": make_plans(PAIRS - 1)}, "other rows, texts, images or splits"),
     ],
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _LISTED_FILES = 1000
-_LISTED_PLACES = 20
+_LISTED_PLACES = 8
 
 
 def shared_files(rows: pa.Table) -> list[str]:

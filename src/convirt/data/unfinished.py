@@ -198,7 +198,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any], place: str = 
         old, new = before.get(name), now.get(name)
         if old == new:
             continue
-        named = f"{place}{name}"
+        named = f"{place}{name}".removeprefix("made.")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             return _difference(old, new, f"{named}.")
         if named in ("plans", "pairs"):

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-MOST = 48
+MOST = 24
 """How many neighbours of its bucket an item is compared with: a bucket of thousands must not cost millions."""
+MOST_CHECKED = 100_000
+"""Candidates that are read again at most, the likeliest first."""
 
 
 class Candidates:
@@ -42,3 +44,35 @@ class Candidates:
                 yield pairs_P2
             sizes = np.unique(band_N, return_counts=True)[1]
             self.cut += int((sizes > self.most + 1).sum())
+
+
+class Shortlist:
+    """The likeliest of any number of candidates, in bounded memory."""
+
+    def __init__(self, most: int = MOST_CHECKED) -> None:
+        self.most = most
+        self.dropped = 0
+        """Candidates that found no room; a pair may count again with each of its bands."""
+        self._pairs = [np.empty((0, 2), np.int64)]
+        self._scores = [np.empty(0, np.float32)]
+
+    def add(self, pairs_P2: np.ndarray, scores_P: np.ndarray) -> None:
+        """Enter candidates with how likely they are."""
+        self._pairs.append(pairs_P2.astype(np.int64))
+        self._scores.append(scores_P.astype(np.float32))
+        if sum(map(len, self._scores)) > 8 * self.most:
+            self._prune()
+
+    def _prune(self) -> None:
+        pairs_P2, firsts = np.unique(np.concatenate(self._pairs), axis=0, return_index=True)
+        scores_P = np.concatenate(self._scores)[firsts]
+        if len(scores_P) > self.most:
+            self.dropped += len(scores_P) - self.most
+            kept = np.sort(np.argsort(-scores_P, kind="stable")[: self.most])
+            pairs_P2, scores_P = pairs_P2[kept], scores_P[kept]
+        self._pairs, self._scores = [pairs_P2], [scores_P]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """The candidates, sorted, each once."""
+        self._prune()
+        return [(first, second) for first, second in self._pairs[0].tolist()]

@@ -17,7 +17,7 @@ import numpy as np
 from convirt.data.loader import derive_seed
 from convirt.data.records import ImageRecord
 from convirt.inspection.appearance import CommonDetail, detail, likeness
-from convirt.inspection.banding import Candidates
+from convirt.inspection.banding import Candidates, Shortlist
 
 COARSE_LEAST = 0.7
 """Least cosine of what two images have beyond the mean picture."""
@@ -26,9 +26,6 @@ FINE_LEAST = 0.62
 DOUBTFUL_LEAST = 0.5
 """From here on two images are named as look-alikes, but prove nothing: some are another slice or exposure of one
 body, some are chance."""
-MOST_CHECKED = 100_000
-"""Candidates that are read again at most, the likeliest first."""
-
 _SAMPLE = 4096
 _DIRECTIONS = 64
 _ENOUGH = 32
@@ -51,7 +48,7 @@ class NearImages:
     checked: int
     """Candidates that the fine measure judged."""
     unchecked: int
-    """Candidates beyond `MOST_CHECKED`."""
+    """Candidates beyond `banding.MOST_CHECKED`."""
     cut: int
     """Buckets too large to compare all of their images."""
 
@@ -130,16 +127,18 @@ def find_near_images(
         return NearImages(pairs_P2=none, likeness_P=np.empty(0), doubtful_P2=none, checked=0, unchecked=0, cut=0)
     picture = MeanPicture(coarse_ND, places_N)
     search = Candidates(_bands(coarse_ND, places_N, picture))
-    likely = _sift(search, coarse_ND, places_N, groups_N, picture, sides_N)
-    scores = _check(sorted(likely[:MOST_CHECKED]), places_N, read) if likely else {}
+    shortlist = Shortlist()
+    _sift(search, coarse_ND, places_N, groups_N, picture, sides_N, shortlist)
+    likely = shortlist.pairs()
+    scores = _check(likely, places_N, read) if likely else {}
     pairs = sorted(pair for pair in scores if scores[pair] >= FINE_LEAST)
     doubtful = sorted(set(scores) - set(pairs))
     return NearImages(
         pairs_P2=np.array(pairs, np.int64).reshape(-1, 2),
         likeness_P=np.array([scores[pair] for pair in pairs]),
         doubtful_P2=np.array(doubtful, np.int64).reshape(-1, 2),
-        checked=min(len(likely), MOST_CHECKED),
-        unchecked=max(0, len(likely) - MOST_CHECKED),
+        checked=len(likely),
+        unchecked=shortlist.dropped,
         cut=search.cut,
     )
 
@@ -151,9 +150,9 @@ def _sift(
     groups_N: np.ndarray,
     picture: MeanPicture,
     sides_N: np.ndarray | None,
-) -> list[tuple[int, int]]:
-    """Return the candidates that are alike by the coarse measure, as pairs of positions, the likeliest first."""
-    found: dict[tuple[int, int], float] = {}
+    shortlist: Shortlist,
+) -> None:
+    """Enter the candidates that are alike by the coarse measure, as pairs of positions."""
     for pairs_P2 in search:
         for start in range(0, len(pairs_P2), _PIECE):
             first, second = places_N[pairs_P2[start : start + _PIECE]].T
@@ -163,9 +162,7 @@ def _sift(
             first, second = first[wanted], second[wanted]
             cosines = np.einsum("pd,pd->p", picture.beyond(coarse_ND[first]), picture.beyond(coarse_ND[second]))
             kept = cosines >= COARSE_LEAST
-            pairs = zip(first[kept].tolist(), second[kept].tolist(), strict=True)
-            found.update(zip(pairs, cosines[kept].tolist(), strict=True))
-    return sorted(found, key=lambda pair: (-found[pair], pair))
+            shortlist.add(np.stack([first[kept], second[kept]], axis=1), cosines[kept])
 
 
 def _check(

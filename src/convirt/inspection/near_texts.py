@@ -15,15 +15,12 @@ from functools import lru_cache
 import numpy as np
 
 from convirt.data.loader import derive_seed
-from convirt.inspection.banding import Candidates
+from convirt.inspection.banding import Candidates, Shortlist
 
 LEAST = 0.8
 """Least share of common shingles to call two texts near-duplicates."""
 FEWEST_WORDS = 8
 """Shorter texts are alike by chance."""
-MOST_CHECKED = 100_000
-"""Candidates that are read again at most."""
-
 _HASHES, _BANDS = 64, 16
 _WORD = re.compile(r"\w+")
 _generator = np.random.default_rng(derive_seed("inspection", "shingles"))
@@ -82,7 +79,7 @@ class NearTexts:
     checked: int
     """Candidates that were read."""
     unchecked: int
-    """Candidates beyond `MOST_CHECKED`: there may be more pairs."""
+    """Candidates beyond `banding.MOST_CHECKED`: there may be more pairs."""
 
 
 def find_near_texts(bands_BN: np.ndarray, read: Callable[[int], str], sides_N: np.ndarray | None = None) -> NearTexts:
@@ -93,22 +90,19 @@ def find_near_texts(bands_BN: np.ndarray, read: Callable[[int], str], sides_N: n
         read: Gives a text by its position.
         sides_N: If given, only pairs of texts with different values are looked for.
     """
-    codes: set[int] = set()
-    count = bands_BN.shape[1]
-    for pairs_P2 in Candidates(bands_BN) if count > 1 else ():
+    shortlist = Shortlist()
+    for pairs_P2 in Candidates(bands_BN) if bands_BN.shape[1] > 1 else ():
         if sides_N is not None:
             pairs_P2 = pairs_P2[sides_N[pairs_P2[:, 0]] != sides_N[pairs_P2[:, 1]]]
-        codes.update((pairs_P2[:, 0] * count + pairs_P2[:, 1]).tolist())
+        agreement_P = (bands_BN[:, pairs_P2[:, 0]] == bands_BN[:, pairs_P2[:, 1]]).mean(axis=0)
+        shortlist.add(pairs_P2, agreement_P)
     cached = lru_cache(maxsize=8192)(lambda place: _shingles(read(place)))
-    found = {}
-    for code in sorted(codes)[:MOST_CHECKED]:
-        pair = divmod(code, count)
-        share = alike(cached(pair[0]), cached(pair[1]))
-        if share >= LEAST:
-            found[pair] = share
+    likely = shortlist.pairs()
+    shares = {pair: alike(cached(pair[0]), cached(pair[1])) for pair in likely}
+    found = {pair: share for pair, share in shares.items() if share >= LEAST}
     return NearTexts(
         pairs_P2=np.array(list(found), np.int64).reshape(-1, 2),
         alike_P=np.array(list(found.values())),
-        checked=min(len(codes), MOST_CHECKED),
-        unchecked=max(0, len(codes) - MOST_CHECKED),
+        checked=len(likely),
+        unchecked=shortlist.dropped,
     )
