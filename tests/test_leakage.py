@@ -141,7 +141,7 @@ def test_a_copy_is_found_among_others_however_it_was_altered(altered):
     records = [record(pixels) for pixels in pictures]
     seen = [measure(image) for image in records]
     groups = np.array([item.pixels for item in seen], np.uint64)
-    near = find_near_images(np.stack([item.coarse for item in seen]), groups, records.__getitem__)
+    near = find_near_images(np.concatenate([item.coarse for item in seen]), groups, records.__getitem__)
     wanted = {(seed, 120 + number) for number, seed in enumerate(range(0, 60, 3))}
     found = {tuple(pair) for pair in near.pairs_P2.tolist()}
     assert found <= wanted, "a pair that is no copy"
@@ -166,17 +166,17 @@ def test_blank_pictures_and_few_of_them_are_no_trouble():
     blank = [record(np.full((SIZE, 80), value, np.uint8)) for value in (0, 0, 7)]
     seen = [measure(image) for image in blank]
     for count in (0, 1, 3):
-        coarse = np.stack([item.coarse for item in seen])[:count]
+        coarse = np.concatenate([item.coarse for item in seen])[: 2 * count]
         near = find_near_images(coarse, np.arange(count, dtype=np.uint64), blank.__getitem__)
         assert len(near.pairs_P2) == len(near.doubtful_P2) == 0
     two = [record(picture(5)), record(jpeg(picture(5)))]
-    coarse = np.stack([measure(image).coarse for image in two])
+    coarse = np.concatenate([measure(image).coarse for image in two])
     assert len(find_near_images(coarse, np.array([1, 2], np.uint64), two.__getitem__).pairs_P2) == 1
 
 
 def test_a_small_cache_changes_nothing(monkeypatch):
     records = [record(jpeg(picture(seed // 4), 50 + 15 * (seed % 4))) for seed in range(80)]
-    coarse = np.stack([measure(image).coarse for image in records])
+    coarse = np.concatenate([measure(image).coarse for image in records])
     groups = np.arange(80, dtype=np.uint64)
     whole = find_near_images(coarse, groups, records.__getitem__)
     monkeypatch.setattr(near_images, "_CACHED", 2)

@@ -160,12 +160,16 @@ def test_nothing_is_exported_over_anything(disk: Corpus, tiny_corpus: Path, expo
         export(tmp_path, str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("place", ["ftp2://host/x", "http://127.0.0.1:9/x"])
-def test_places_that_cannot_be_written_to_are_one_line(disk: Corpus, place: str) -> None:
+@pytest.mark.parametrize("place", ["ftp2://host/x", "http://127.0.0.1:9/x", "", "s3://", "https://[::1/x"])
+def test_places_that_cannot_be_written_to_are_one_line(disk: Corpus, place: str, monkeypatch) -> None:
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
     with pytest.raises(InputError) as caught:
         export(disk.path, place)
     assert "\n" not in str(caught.value)
     assert place in str(caught.value)
+    if place:
+        with pytest.raises(InputError):
+            Remote(place).read("corpus.json")
 
 
 # --- the order
@@ -302,6 +306,14 @@ def test_memory_is_bounded_and_each_shard_is_read_once(tmp_path: Path) -> None:
         assert most <= 4 * 3 + 4  # lanes' windows, and what is fetched ahead
         asked = [count for name, count in server.asked.items() if name.startswith("train")]
         assert sum(asked) <= shards + 3  # once, but for those in which two lanes meet
+
+
+def test_pairs_may_be_read_at_random_too(disk: Corpus, exported: Path) -> None:
+    corpus = open_corpus(exported)
+    assert isinstance(corpus, StreamedCorpus)
+    for index in np.random.default_rng(0).permutation(len(corpus))[:60]:
+        assert corpus.pair(int(index)).pair_id == f"pair{index}"
+        assert corpus.held() <= 5
 
 
 def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:

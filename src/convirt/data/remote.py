@@ -50,8 +50,13 @@ class Remote:
         Raises:
             InputError: The address holds a password or a query, or names a protocol that cannot be served.
         """
+        if not place.rpartition("::")[2].rpartition("://")[2].strip("/") and place != "/":
+            raise InputError(f"{place!r} names no folder or address")
         if is_address(place):
-            parts = urlsplit(place.rpartition("::")[2])
+            try:
+                parts = urlsplit(place.rpartition("::")[2])
+            except ValueError as error:
+                raise InputError(f"{place!r} is no address: {error}") from error
             if parts.username or parts.password or parts.query:
                 raise InputError(
                     f"address of {parts.hostname or 'the corpus'} holds a user, a password or a query; leave them out: "
@@ -108,6 +113,8 @@ class Remote:
                 trouble = _describe(error)
                 if remedy := _final(error):
                     raise InputError(f"{self.place}/{name} {remedy}") from error
+                if self.local is not None:
+                    break
                 continue
             if size is not None and len(data) != size:
                 trouble = f"it has {len(data)} bytes, should have {size}"
@@ -200,7 +207,7 @@ def _final(error: Exception) -> str:
     refused = isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__
     if refused:
         return f"may not be read ({_describe(error)}); give credentials by the environment"
-    if isinstance(error, InputError | ImportError):
+    if isinstance(error, InputError | ImportError | ValueError):
         return f"cannot be read: {error}"
     if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
         return f"cannot be read ({_describe(error)}); correct the address"

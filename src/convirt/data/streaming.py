@@ -97,10 +97,11 @@ class StreamedCorpus:
         dealt = hashlib.sha256(self.shards.tobytes()).hexdigest()[:16]
         self.layout = f"streamed by {len(sizes)} shards, {dealt}"
         self._held: dict[int, Future[pa.Table]] = {}
+        self._wanted: dict[int, None] = {}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": {}, "_gate": None}
+        return {**self.__dict__, "_held": {}, "_wanted": {}, "_gate": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -158,15 +159,18 @@ class StreamedCorpus:
             InputError: The shard is missing, damaged or out of reach.
         """
         shard = int(self.shards[index])
+        if shard not in self._held:  # nobody said that it would be needed: few such are kept
+            for held in [held for held in self._held if held not in self._wanted][_AT_ONCE - 1 :]:
+                self._held.pop(held).cancel()
         row = self._fetch(shard).result().slice(int(self._rows[index]), 1).to_pylist()[0]
         return Pair.from_row(row)
 
     def expect(self, shards: np.ndarray) -> None:
         """Fetch shards in the background, the most urgent first, and let go of all others."""
-        wanted = dict.fromkeys(map(int, shards))
-        for shard in [held for held in self._held if held not in wanted]:
+        self._wanted = dict.fromkeys(map(int, shards))
+        for shard in [held for held in self._held if held not in self._wanted]:
             self._held.pop(shard).cancel()
-        for shard in wanted:
+        for shard in self._wanted:
             self._fetch(shard)
 
     def held(self) -> int:

@@ -19,7 +19,11 @@ from convirt.data.records import ImageRecord
 
 COARSE = 16
 FINE = 128
-_BLACK = 4 / 255  # padding that went through a JPEG is not quite 0
+VIEWS = 2
+"""Each image is seen whole and without its black margins."""
+_BLACK = 8 / 255  # padding that went through a JPEG is not quite 0
+_LIT = 0.01  # share of a line above which it is no margin
+_MARGIN = 0.97  # share of the whole above which there is no margin to speak of
 _SHADES = 3.0  # sigma of what counts as a slow shade, fine pixels
 _COMMON = 32  # directions at most
 _TAKING_PART = 8  # images that a common direction is made of at least
@@ -43,7 +47,7 @@ class Appearance:
     saturated: float
     """Share of pixels that are white."""
     coarse: np.ndarray
-    """uint8 [C * C]."""
+    """uint8 [2, C * C]: of the image whole, and without its black margins; 0 where there is nothing to see."""
 
 
 def measure(image: ImageRecord) -> Appearance:
@@ -58,49 +62,52 @@ def measure(image: ImageRecord) -> Appearance:
         spread=float(values_HW.std()) / top,
         black=float((values_HW == 0).mean()),
         saturated=float((values_HW == top).mean()),
-        coarse=_ranks(_small(values_HW, COARSE)),
+        coarse=np.stack([_ranks(view_HW) for view_HW in _views(values_HW)]),
     )
 
 
-def _small(values_HW: np.ndarray, side: int) -> np.ndarray:
-    """Squash an image to a square of float32 in [0, 1], so that neither its aspect nor padding to a square counts."""
-    grey_HW = _unpad(values_HW.astype(np.float32) / np.iinfo(values_HW.dtype).max)
+def _views(values_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return an image whole, and without its black margins if it has any, float32 in [0, 1].
+
+    Copies differ in their margins: one is padded, one is cut. But where a body ends in black depends on the window, so
+    that the cut alone would miss copies too. Each is compared with each.
+    """
+    grey_HW = values_HW.astype(np.float32) / np.iinfo(values_HW.dtype).max
+    lit_HW = grey_HW > _BLACK
+    (top, bottom), (left, right) = (_extent(lit_HW.mean(axis) > _LIT) for axis in (1, 0))
+    if (bottom - top) * (right - left) > _MARGIN * grey_HW.size or min(bottom - top, right - left) < COARSE:
+        return grey_HW, None
+    return grey_HW, grey_HW[top:bottom, left:right]
+
+
+def _extent(lit: np.ndarray) -> tuple[int, int]:
+    """First and last place that is lit, the last not included."""
+    places = np.flatnonzero(lit)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def _squash(grey_HW: np.ndarray, side: int) -> np.ndarray:
+    """Squash to a square, whatever the aspect: some data sets come squashed at their source."""
     return np.asarray(Image.fromarray(grey_HW).resize((side, side), Image.Resampling.BOX))
 
 
-def _unpad(grey_HW: np.ndarray) -> np.ndarray:
-    """Cut equal black margins off two opposite sides of a square: how images are padded.
-
-    Any other black stays. Where a body ends depends on the window, and a cut that one copy has and the other has not
-    would hide that they are the same.
-    """
-    if grey_HW.shape[0] != grey_HW.shape[1]:
-        return grey_HW
-    lit = [np.flatnonzero(grey_HW.max(axis) > _BLACK) for axis in (1, 0)]
-    if not len(lit[0]):
-        return grey_HW
-    (top, bottom), (left, right) = ((places[0], len(grey_HW) - 1 - places[-1]) for places in lit)
-    if left + right <= 1 and min(top, bottom) > 1 and abs(top - bottom) <= 2:
-        return grey_HW[top : len(grey_HW) - bottom]
-    if top + bottom <= 1 and min(left, right) > 1 and abs(left - right) <= 2:
-        return grey_HW[:, left : len(grey_HW) - right]
-    return grey_HW
-
-
-def _ranks(small_CC: np.ndarray) -> np.ndarray:
+def _ranks(view_HW: np.ndarray | None) -> np.ndarray:
     """Replace greys by their ranks, which no window or gamma changes; alike greys share one, so that noise does not."""
-    levels, places, counts = np.unique(
-        (small_CC.ravel() * 64).astype(np.int16), return_inverse=True, return_counts=True
-    )
+    if view_HW is None:
+        return np.zeros(COARSE * COARSE, np.uint8)
+    greys = (_squash(view_HW, COARSE).ravel() * 64).astype(np.int16)
+    levels, places, counts = np.unique(greys, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2
     return (
-        (middle[places] * (255 / places.size)).astype(np.uint8) if len(levels) > 1 else np.zeros(places.size, np.uint8)
+        (middle[places] * (255 / places.size)).astype(np.uint8) if len(levels) > 1 else np.zeros_like(places, np.uint8)
     )
 
 
-def detail(image: ImageRecord) -> np.ndarray:
+def detail(image: ImageRecord, view: int = 0) -> np.ndarray:
     """Return an image's detail, its shades taken away and its contrast evened out, float32 [F * F], of unit energy."""
-    small_FF = _small(decode(image).numpy()[0], FINE)
+    seen_HW = _views(decode(image).numpy()[0])[view]
+    assert seen_HW is not None, "a view without a coarse measure"
+    small_FF = _squash(seen_HW, FINE)
     detail_FF = small_FF - ndimage.gaussian_filter(small_FF, _SHADES)
     # What a window has flattened counts as much as what it has kept.
     detail_FF /= np.sqrt(ndimage.gaussian_filter(detail_FF**2, 2 * _SHADES)) + 0.01

@@ -53,26 +53,26 @@ class Shortlist:
         self.most = most
         self.dropped = 0
         """Candidates that found no room; a pair may count again with each of its bands."""
-        self._pairs = [np.empty((0, 2), np.int64)]
+        self._codes = [np.empty(0, np.int64)]  # both places in one number: quick to sort
         self._scores = [np.empty(0, np.float32)]
 
     def add(self, pairs_P2: np.ndarray, scores_P: np.ndarray) -> None:
-        """Enter candidates with how likely they are."""
-        self._pairs.append(pairs_P2.astype(np.int64))
+        """Enter candidates, places below 2 ** 31, with how likely they are."""
+        self._codes.append(pairs_P2[:, 0].astype(np.int64) << 32 | pairs_P2[:, 1].astype(np.int64))
         self._scores.append(scores_P.astype(np.float32))
-        if sum(map(len, self._scores)) > 8 * self.most:
+        if sum(map(len, self._scores)) > 16 * self.most:
             self._prune()
 
     def _prune(self) -> None:
-        pairs_P2, firsts = np.unique(np.concatenate(self._pairs), axis=0, return_index=True)
+        codes_P, firsts = np.unique(np.concatenate(self._codes), return_index=True)
         scores_P = np.concatenate(self._scores)[firsts]
         if len(scores_P) > self.most:
             self.dropped += len(scores_P) - self.most
             kept = np.sort(np.argsort(-scores_P, kind="stable")[: self.most])
-            pairs_P2, scores_P = pairs_P2[kept], scores_P[kept]
-        self._pairs, self._scores = [pairs_P2], [scores_P]
+            codes_P, scores_P = codes_P[kept], scores_P[kept]
+        self._codes, self._scores = [codes_P], [scores_P]
 
     def pairs(self) -> list[tuple[int, int]]:
         """The candidates, sorted, each once."""
         self._prune()
-        return [(first, second) for first, second in self._pairs[0].tolist()]
+        return [(code >> 32, code & 0xFFFFFFFF) for code in self._codes[0].tolist()]

@@ -4,7 +4,7 @@ Radiographs of one kind look alike, and a perceptual hash made for photographs t
 share, the mean picture, is taken away first, and the bits are of what is left: directions in which these images differ
 from each other, turned at random. Bands of bits give candidates, the coarse measure sifts them, the fine one decides.
 
-Shapes: N images, D = 256 numbers of the coarse measure, K directions, P pairs.
+Shapes: N images, M = 2 * N views of them, D = 256 numbers of the coarse measure, K directions, P pairs.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import numpy as np
 
 from convirt.data.loader import derive_seed
 from convirt.data.records import ImageRecord
-from convirt.inspection.appearance import CommonDetail, detail, likeness
+from convirt.inspection.appearance import VIEWS, CommonDetail, detail, likeness
 from convirt.inspection.banding import Candidates, Shortlist
 
 COARSE_LEAST = 0.7
@@ -54,7 +54,7 @@ class NearImages:
 
 
 class Measures(Protocol):
-    """Coarse measures of images, read by their places: an array, a file, or two of them one after the other."""
+    """Coarse measures of views, read by their places: an array, a file, or two of them one after the other."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, places: np.ndarray, /) -> np.ndarray: ...
@@ -63,9 +63,9 @@ class Measures(Protocol):
 class MeanPicture:
     """What images have in common, and the directions in which they differ; fitted to a sample of them."""
 
-    def __init__(self, coarse_ND: Measures, places_N: np.ndarray) -> None:
-        chosen = np.unique(np.linspace(0, len(places_N) - 1, _SAMPLE).astype(np.int64))
-        sample_ND = coarse_ND[places_N[chosen]].astype(np.float32)
+    def __init__(self, coarse_MD: Measures, items_N: np.ndarray) -> None:
+        chosen = np.unique(np.linspace(0, len(items_N) - 1, _SAMPLE).astype(np.int64))
+        sample_ND = coarse_MD[items_N[chosen]].astype(np.float32)
         # The mean of few would be half of each of them.
         self.mean_D = sample_ND.mean(0) if len(chosen) >= _ENOUGH else np.full(sample_ND.shape[1], 127.5, np.float32)
         _, scales, directions = np.linalg.svd(sample_ND - self.mean_D, full_matrices=False)
@@ -85,20 +85,20 @@ class MeanPicture:
         return self.beyond(coarse_ND) @ self.directions_KD.T @ turn_KB > 0
 
 
-def _bands(coarse_ND: Measures, places_N: np.ndarray, picture: MeanPicture) -> np.ndarray:
-    """Return the bands of some images' signatures, uint32 [bands, N]; the more images, the more bits in a band."""
-    width = int(np.clip(np.ceil(np.log2(len(places_N))) - 2, 6, 18))  # some four images in a bucket
+def _bands(coarse_MD: Measures, items_N: np.ndarray, picture: MeanPicture) -> np.ndarray:
+    """Return the bands of some views' signatures, uint32 [bands, N]; the more views, the more bits in a band."""
+    width = int(np.clip(np.ceil(np.log2(len(items_N))) - 2, 6, 18))  # some four views in a bucket
     number = _BITS // width
     weights = (1 << np.arange(width)).astype(np.uint32)
-    bands_BN = np.empty((number, len(places_N)), np.uint32)
-    for start in range(0, len(places_N), _PIECE):
-        bits = picture.bits(coarse_ND[places_N[start : start + _PIECE]])
+    bands_BN = np.empty((number, len(items_N)), np.uint32)
+    for start in range(0, len(items_N), _PIECE):
+        bits = picture.bits(coarse_MD[items_N[start : start + _PIECE]])
         bands_BN[:, start : start + _PIECE] = (bits[:, : number * width].reshape(-1, number, width) @ weights).T
     return bands_BN
 
 
 def find_near_images(
-    coarse_ND: Measures,
+    coarse_MD: Measures,
     groups_N: np.ndarray,
     read: Callable[[int], ImageRecord],
     sides_N: np.ndarray | None = None,
@@ -106,7 +106,7 @@ def find_near_images(
     """Find near-duplicates among images.
 
     Args:
-        coarse_ND: Coarse measures, uint8; may be memory-mapped.
+        coarse_MD: Coarse measures of the two views of each image, uint8; may be memory-mapped.
         groups_N: Images of the same group, those with the same pixels, are represented by their first.
         read: Gives an image by its position.
         sides_N: If given, only pairs of images with different values are looked for.
@@ -114,25 +114,27 @@ def find_near_images(
     Returns:
         The pairs, none of two images of one group.
     """
-    _, firsts, inverse = np.unique(groups_N, return_index=True, return_inverse=True)
-    if sides_N is not None:  # one of each side
-        firsts = np.unique(np.stack([inverse, sides_N]), axis=1, return_index=True)[1]
-    places_N = np.sort(firsts)
-    pieces = range(0, len(places_N), _PIECE)
-    # A picture of nothing is like every other.
-    shown = [coarse_ND[places_N[start : start + _PIECE]].max(axis=1) > 0 for start in pieces]
-    places_N = places_N[np.concatenate(shown)] if shown else places_N
-    if len(places_N) < 2:
+    items_N = _shown(coarse_MD, _representatives(groups_N, sides_N))
+    if len(items_N) < 2:
         none = np.empty((0, 2), np.int64)
         return NearImages(pairs_P2=none, likeness_P=np.empty(0), doubtful_P2=none, checked=0, unchecked=0, cut=0)
-    picture = MeanPicture(coarse_ND, places_N)
-    search = Candidates(_bands(coarse_ND, places_N, picture))
+    picture = MeanPicture(coarse_MD, items_N)
+    search = Candidates(_bands(coarse_MD, items_N, picture))
     shortlist = Shortlist()
-    _sift(search, coarse_ND, places_N, groups_N, picture, sides_N, shortlist)
+    for pairs_P2 in search:
+        for start in range(0, len(pairs_P2), _PIECE):
+            first, second = items_N[pairs_P2[start : start + _PIECE]].T
+            wanted = groups_N[first // VIEWS] != groups_N[second // VIEWS]
+            if sides_N is not None:
+                wanted &= sides_N[first // VIEWS] != sides_N[second // VIEWS]
+            first, second = first[wanted], second[wanted]
+            cosines = np.einsum("pd,pd->p", picture.beyond(coarse_MD[first]), picture.beyond(coarse_MD[second]))
+            kept = cosines >= COARSE_LEAST
+            shortlist.add(np.stack([first[kept], second[kept]], axis=1), cosines[kept])
     likely = shortlist.pairs()
-    scores = _check(likely, places_N, read) if likely else {}
+    scores = _check(likely, items_N, read) if likely else {}
     pairs = sorted(pair for pair in scores if scores[pair] >= FINE_LEAST)
-    doubtful = sorted(set(scores) - set(pairs))
+    doubtful = sorted(pair for pair in scores if DOUBTFUL_LEAST <= scores[pair] < FINE_LEAST)
     return NearImages(
         pairs_P2=np.array(pairs, np.int64).reshape(-1, 2),
         likeness_P=np.array([scores[pair] for pair in pairs]),
@@ -143,38 +145,34 @@ def find_near_images(
     )
 
 
-def _sift(
-    search: Candidates,
-    coarse_ND: Measures,
-    places_N: np.ndarray,
-    groups_N: np.ndarray,
-    picture: MeanPicture,
-    sides_N: np.ndarray | None,
-    shortlist: Shortlist,
-) -> None:
-    """Enter the candidates that are alike by the coarse measure, as pairs of positions."""
-    for pairs_P2 in search:
-        for start in range(0, len(pairs_P2), _PIECE):
-            first, second = places_N[pairs_P2[start : start + _PIECE]].T
-            wanted = groups_N[first] != groups_N[second]
-            if sides_N is not None:
-                wanted &= sides_N[first] != sides_N[second]
-            first, second = first[wanted], second[wanted]
-            cosines = np.einsum("pd,pd->p", picture.beyond(coarse_ND[first]), picture.beyond(coarse_ND[second]))
-            kept = cosines >= COARSE_LEAST
-            shortlist.add(np.stack([first[kept], second[kept]], axis=1), cosines[kept])
+def _representatives(groups_N: np.ndarray, sides_N: np.ndarray | None) -> np.ndarray:
+    """Return the place of the first image of each group, or of each group on each side, sorted."""
+    _, firsts, inverse = np.unique(groups_N, return_index=True, return_inverse=True)
+    if sides_N is not None:
+        firsts = np.unique(np.stack([inverse, sides_N]), axis=1, return_index=True)[1]
+    return np.sort(firsts)
+
+
+def _shown(coarse_MD: Measures, places_N: np.ndarray) -> np.ndarray:
+    """Return the views of images that show something: a picture of nothing is like every other."""
+    items = (places_N[:, None] * VIEWS + np.arange(VIEWS)).ravel()
+    pieces = [items[start : start + _PIECE] for start in range(0, len(items), _PIECE)]
+    return np.concatenate([piece[coarse_MD[piece].max(axis=1) > 0] for piece in pieces]) if pieces else items
 
 
 def _check(
-    pairs: list[tuple[int, int]], places_N: np.ndarray, read: Callable[[int], ImageRecord]
+    pairs: list[tuple[int, int]], items_N: np.ndarray, read: Callable[[int], ImageRecord]
 ) -> dict[tuple[int, int], float]:
-    """Judge candidates by their detail; pairs come sorted, so that few images are read twice."""
-    chosen = np.unique(np.linspace(0, len(places_N) - 1, _DETAILED).astype(np.int64))
-    common = CommonDetail(np.stack([detail(read(int(place))) for place in places_N[chosen]]))
+    """Return the likeness of the images of candidates, whose pairs come sorted, so that few are read twice."""
 
-    @lru_cache(maxsize=_CACHED)
-    def look(place: int) -> np.ndarray:
-        return common.beyond(detail(read(place)))
+    def see(item: int) -> np.ndarray:
+        return detail(read(item // VIEWS), item % VIEWS)
 
-    scores = {pair: likeness(look(pair[0]), look(pair[1])) for pair in pairs}
-    return {pair: score for pair, score in scores.items() if score >= DOUBTFUL_LEAST}
+    chosen = np.unique(np.linspace(0, len(items_N) - 1, _DETAILED).astype(np.int64))
+    common = CommonDetail(np.stack([see(int(item)) for item in items_N[chosen]]))
+    look = lru_cache(maxsize=_CACHED)(lambda item: common.beyond(see(item)))
+    scores: dict[tuple[int, int], float] = {}
+    for first, second in pairs:
+        images = min(first, second) // VIEWS, max(first, second) // VIEWS
+        scores[images] = max(likeness(look(first), look(second)), scores.get(images, -1.0))
+    return scores

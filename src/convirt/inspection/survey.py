@@ -21,7 +21,7 @@ import numpy as np
 from convirt.data.identifiers import GAP, KINDS, find_identifiers, outline
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import count_tokens
-from convirt.inspection.appearance import COARSE, measure
+from convirt.inspection.appearance import COARSE, VIEWS, measure
 from convirt.inspection.collections import Collection
 from convirt.inspection.near_texts import bands, hash_text
 
@@ -96,7 +96,7 @@ class Survey:
     formats: Counter[str] = field(default_factory=Counter)
     identified: Identified = field(default_factory=Identified)
     coarse: Any = None
-    """uint8 [I, D], memory-mapped."""
+    """uint8 [2 * I, D], memory-mapped: the two views of each image, one after the other."""
 
     def column(self, name: str) -> np.ndarray:
         """One of the arrays as numpy has it, without a copy."""
@@ -136,18 +136,25 @@ def take_survey(
             for image in pair.images:
                 _add_image(survey, row, image, spool)
         spool.flush()
-        shape = (len(survey.row_I), COARSE * COARSE)
+        shape = (len(survey.row_I) * VIEWS, COARSE * COARSE)
         # The map outlives the file's name and handle.
         survey.coarse = np.memmap(spool, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
     survey.splits = list(names)
     return survey
 
 
+@lru_cache(maxsize=1 << 16)
+def _know_sentence(sentence: str) -> tuple[int, int]:
+    """Hash and number of tokens of a sentence; most that are frequent are met again soon."""
+    return hash_text(sentence), count_tokens(sentence)
+
+
 def _add_text(survey: Survey, row: int, pair: Pair, texts: set[int]) -> None:
     survey.sentences_R.append(len(pair.sentences))
     for sentence in pair.sentences:
-        survey.sentence_S.append(hash_text(sentence))
-        survey.tokens[count_tokens(sentence)] += 1
+        digest, tokens = _know_sentence(sentence)
+        survey.sentence_S.append(digest)
+        survey.tokens[tokens] += 1
     digest = hash_text(pair.text) if pair.text else 0
     survey.text_R.append(digest)
     survey.words_R.append(len(pair.text.split()))
