@@ -31,7 +31,7 @@ ENVIRONMENT = f"""\
 | variable | effect |
 |---|---|
 | `{cli.DEBUG}` | set to `1`: errors are shown with their traceback |
-| `{SALT}` | secret that hashed ids of a corpus are made with; corpora made with one salt can be compared patient by patient |
+| `{SALT}` | secret of hashed ids; corpora made with one salt can be compared patient by patient |
 | `{USER}`, `{PASSWORD}` | credentials of `prepare dicomweb` |
 | `{TOKEN}` | bearer token of `prepare dicomweb`, instead of user and password |
 | `{CACHE}` | folder that streamed corpora are cached in; unset: no cache |
