@@ -53,7 +53,13 @@ def _repetitions(within: dict[str, Any]) -> Table:
     table.add_row("pairs of near-duplicate images", f"{near['pairs']:,}", "", *across)
     alike = within["look_alikes"]
     table.add_row("pairs of look-alikes, no proof", f"{alike['pairs']:,}", "", f"{alike['across_splits']:,}", "")
-    table.add_row("pairs of near-duplicate reports", f"{texts['pairs']:,}", "", f"{texts['across_splits']:,}", "")
+    table.add_row(
+        "pairs of near-duplicate reports",
+        f"{texts['pairs']:,}{'+' if texts['unchecked'] else ''}",
+        "",
+        f"{texts['across_splits']:,}",
+        "",
+    )
     table.add_row("patients in several splits", f"{within['patients_across_splits']:,}", "", "", "")
     return table
 
