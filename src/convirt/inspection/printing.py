@@ -65,7 +65,7 @@ def _repetitions(within: dict[str, Any]) -> Table:
 
 
 def _identifiers(found: dict[str, Any]) -> Table:
-    table = _table("Identifiers found in reports, by rules", "kind", "findings", "reports")
+    table = _table("Identifiers found", "kind", "findings", "reports")
     for row in found["kinds"]:
         if row["count"]:
             table.add_row(row["kind"], f"{row['count']:,}", f"{row['texts']:,}")
@@ -77,6 +77,6 @@ def _shared(against: dict[str, Any]) -> Table:
     table = _table(f"Shared with {against['name'] or 'the other'}", "what", "here", "there")
     for row in against["shared"].values():
         table.add_row(row["what"], f"{row['first']:,}", f"{row['second']:,}")
-    telling = against["shared"]["texts"]["telling"]
-    table.add_row("  long, and of one patient on either side", "", f"{telling:,}")
+        if "telling" in row:
+            table.add_row("  long, and of one patient on either side", "", f"{row['telling']:,}")
     return table
