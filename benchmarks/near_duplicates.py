@@ -143,7 +143,10 @@ def main() -> None:
         altered = [measure(record(copy())) for copy in copies]
         found = {tuple(pair) for pair in search([*images, *copies], [*seen, *altered]).pairs_P2.tolist()}
         same = {groups[place]: np.flatnonzero(groups == groups[place])[0] for place in chosen}
-        hits = sum((same[groups[place]], len(images) + number) in found for number, place in enumerate(chosen))
+        hits = sum(
+            altered[number].pixels == groups[place] or (same[groups[place]], len(images) + number) in found
+            for number, place in enumerate(chosen)
+        )
         print(f"  {name:24} {hits} of {len(chosen)}", flush=True)
 
 

@@ -349,7 +349,7 @@ def test_a_table_and_a_benchmark_can_be_inspected(tmp_path):
         ("test", 3, 3),
     ]
     assert audit["within"]["files"]["across_splits"] == audit["within"]["pixels"]["across_splits"] == 1
-    about = {"format": 1, "name": "mine", "split": "official", "root": str(folder)}
+    about = {"format": 1, "name": "mine", "split": {"name": "official"}, "root": str(folder)}
     (folder / "benchmark.json").write_text(json.dumps(about))
     again = run(folder, "--out", tmp_path / "folder")
     assert again["within"] == audit["within"]

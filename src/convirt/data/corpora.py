@@ -136,15 +136,7 @@ class Corpus:
     def pair(self, index: int) -> Pair:
         """Read one pair, with the encoded bytes of its images."""
         (row,) = self._row(int(index)).to_pylist()
-        return Pair(
-            pair_id=row["pair_id"],
-            patient_id=row["patient_id"],
-            split=row["split"],
-            images=tuple(ImageRecord(**image) for image in row["images"]),
-            sentences=tuple(row["sentences"]),
-            text=row["text"],
-            attributes={entry["name"]: entry["value"] for entry in row["attributes"]},
-        )
+        return Pair.from_row(row)
 
     def table(self, indices: np.ndarray) -> pa.Table:
         """Read pairs as an Arrow table whose columns are those of `SCHEMA`, in the order of `indices`."""

@@ -43,9 +43,13 @@ class ShardFile:
     file: str
     """Its name: split, number, and the start of its hash."""
     split: str
+    """`train`, `val` or `test`: of all its pairs."""
     pairs: int
+    """How many it holds."""
     bytes: int
+    """Its size."""
     sha256: str
+    """Hash of its bytes."""
 
 
 def open_corpus(place: str | Path) -> "Corpus | StreamedCorpus":

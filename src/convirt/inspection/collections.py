@@ -186,7 +186,7 @@ def open_collection(
 def _open_benchmark(path: Path, images: Path | None, image_size: int) -> TableRows:
     try:
         about = json.loads((path / "benchmark.json").read_text(encoding="utf-8"))
-        root, name, split = about["root"], about["name"], about["split"]
+        root, name, split = about["root"], about["name"], about["split"]["name"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is a damaged benchmark ({type(error).__name__}: {error}); build it again") from error
     return TableRows(

@@ -21,7 +21,7 @@ from convirt.inspection.banding import Candidates, Shortlist
 
 COARSE_LEAST = 0.7
 """Least cosine of what two images have beyond the mean picture."""
-FINE_LEAST = 0.62
+FINE_LEAST = 0.65
 """Least likeness of what two images' detail has beyond the common one, to call them near-duplicates."""
 DOUBTFUL_LEAST = 0.5
 """From here on two images are named as look-alikes, but prove nothing: some are another slice or exposure of one

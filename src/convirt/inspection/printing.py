@@ -53,13 +53,19 @@ def _repetitions(within: dict[str, Any]) -> Table:
     table.add_row("pairs of near-duplicate images", f"{near['pairs']:,}", "", *across)
     alike = within["look_alikes"]
     table.add_row("pairs of look-alikes, no proof", f"{alike['pairs']:,}", "", f"{alike['across_splits']:,}", "")
-    table.add_row("pairs of near-duplicate reports", f"{texts['pairs']:,}", "", f"{texts['across_splits']:,}", "")
+    table.add_row(
+        "pairs of near-duplicate reports",
+        f"{texts['pairs']:,}{'+' if texts['unchecked'] else ''}",
+        "",
+        f"{texts['across_splits']:,}",
+        "",
+    )
     table.add_row("patients in several splits", f"{within['patients_across_splits']:,}", "", "", "")
     return table
 
 
 def _identifiers(found: dict[str, Any]) -> Table:
-    table = _table("Identifiers found in reports, by rules", "kind", "findings", "reports")
+    table = _table("Identifiers found", "kind", "findings", "reports")
     for row in found["kinds"]:
         if row["count"]:
             table.add_row(row["kind"], f"{row['count']:,}", f"{row['texts']:,}")
@@ -71,6 +77,6 @@ def _shared(against: dict[str, Any]) -> Table:
     table = _table(f"Shared with {against['name'] or 'the other'}", "what", "here", "there")
     for row in against["shared"].values():
         table.add_row(row["what"], f"{row['first']:,}", f"{row['second']:,}")
-    telling = against["shared"]["texts"]["telling"]
-    table.add_row("  long, and of one patient on either side", "", f"{telling:,}")
+        if "telling" in row:
+            table.add_row("  long, and of one patient on either side", "", f"{row['telling']:,}")
     return table
