@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 from defusedxml import ElementTree
 
-from convirt.data.identifiers import find_identifiers
+from convirt.data.identifiers.finding import find_identifiers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from identifier_texts import planted_texts, score

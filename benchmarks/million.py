@@ -22,7 +22,7 @@ import pyarrow as pa
 from PIL import Image
 
 from convirt.data.catalogue import write_catalogue
-from convirt.data.preparing import PAIRS_PER_SHARD
+from convirt.data.preparing.prepare import PAIRS_PER_SHARD
 from convirt.data.shards import SCHEMA, Fingerprint, shard_name, write_about
 
 SIZE, IMAGES, ROWS_PER_BATCH = 16, 256, 64
@@ -71,7 +71,7 @@ def write(out: Path, pairs: int) -> None:
 def measure(path: Path, batch: int) -> dict[str, float]:
     """Open the corpus and read the first batch, in this process; imports are not counted."""
     from convirt.data.corpora import Corpus
-    from convirt.data.loader import TrainingBatches
+    from convirt.data.loading.loader import TrainingBatches
 
     def since(start: tuple[float, float]) -> tuple[float, float]:
         return time.perf_counter() - start[0], time.process_time() - start[1]

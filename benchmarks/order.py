@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from convirt.data.sampling import Schedule, arrange_batches, arrange_stream
+from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream
 
 
 def draw_patients(pairs: int, rng: np.random.Generator) -> np.ndarray:

@@ -15,8 +15,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from convirt.data.audit import Audit
-from convirt.data.options import Options
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import Options
 from convirt.data.sources import chexpert_plus, mimic_cxr
 from convirt.data.sources.mimic_tables import official_splits
 from convirt.data.sources.studies import hold_out_pairs, read_study

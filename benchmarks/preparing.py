@@ -84,7 +84,7 @@ def prepare(folder: Path, table: Path, out: Path, *, workers: int, image_size: i
 
 def once(folder: str, table: str, out: str, workers: str, image_size: str) -> None:
     """What `prepare` runs."""
-    from convirt.data.archive import prepare_archive
+    from convirt.data.preparing.archive import prepare_archive
 
     watch = Watch()
     watch.start()
@@ -142,7 +142,7 @@ def field(path: str, name: str) -> float:
 
 def full_decode(paths: list[Path], image_size: int) -> tuple[float, list[np.ndarray]]:
     """Decode in full and resize, one image after the other in one process: what scaled decoding is compared with."""
-    from convirt.data.images import encode, read_pixels, resize
+    from convirt.data.imaging.prepared import encode, read_pixels, resize
 
     pixels = []
     start = time.perf_counter()

@@ -7,8 +7,8 @@ from pathlib import Path
 from unittest import mock
 
 from convirt import cli
-from convirt.data.identities import SALT
-from convirt.data.remote import CACHE, CACHE_GIB
+from convirt.data.loading.remote import CACHE, CACHE_GIB
+from convirt.data.preparing.identities import SALT
 from convirt.data.sources.credentials import PASSWORD, TOKEN, USER
 
 PAGE = Path(__file__).with_name("cli.md")

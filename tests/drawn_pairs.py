@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convirt.data import preparing
-from convirt.data.audit import Audit
-from convirt.data.options import Options
-from convirt.data.pairing import PairContent, PairPlan, Row, make_content
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing import prepare as preparing
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairContent, PairPlan, Row, make_content
 from convirt.data.records import ImageRecord
 
 SIZE = 16

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from convirt.data.loader import derive_seed
+from convirt.data.loading.loader import derive_seed
 from convirt.evaluation import features
 
 FINDINGS = ("edema", "fracture", "none")

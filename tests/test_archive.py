@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from convirt.data import archive, rowsets
-from convirt.data.archive import prepare_archive
-from convirt.data.audit import Audit
+from convirt.data import rowsets
 from convirt.data.corpora import Corpus, decode
-from convirt.data.planning import Columns, plan_pairs
+from convirt.data.preparing import archive
+from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.planning import Columns, plan_pairs
 from convirt.data.shards import ShardWriter
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import read_table
@@ -107,7 +108,7 @@ def test_the_plain_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_result_does_not_depend_on_workers_place_or_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convirt.data.preparing._WORTH_WORKERS", 1)
+    monkeypatch.setattr("convirt.data.preparing.prepare._WORTH_WORKERS", 1)
     corpora = []
     for name, workers in (("a", 1), ("b/deeper", 2)):
         folder = tmp_path / name

@@ -4,8 +4,8 @@ import csv
 import resource
 from pathlib import Path
 
-from convirt.data import audit as module
-from convirt.data.audit import EXCLUDED, Audit
+from convirt.data.preparing import audit as module
+from convirt.data.preparing.audit import EXCLUDED, Audit
 
 
 def test_each_row_ends_in_one_way(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from convirt import model
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loader import TrainingBatches
+from convirt.data.loading.loader import TrainingBatches
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training import checkpoint

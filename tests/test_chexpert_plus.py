@@ -8,7 +8,7 @@ import pytest
 
 import trees
 from convirt.data.corpora import Corpus
-from convirt.data.options import Options
+from convirt.data.preparing.options import Options
 from convirt.data.sources.chexpert_plus import prepare_chexpert_plus
 from trees import audit_of
 
@@ -217,8 +217,8 @@ def test_tables_that_cannot_be_used(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_table_that_changes_meanwhile(tmp_path: Path) -> None:
-    from convirt.data.audit import Audit
-    from convirt.data.pixels import Unreadable
+    from convirt.data.imaging.pixels import Unreadable
+    from convirt.data.preparing.audit import Audit
     from convirt.data.sources.chexpert_plus import TableReports, plan_chexpert_plus, report_table
     from convirt.data.sources.studies import StudyPlan
 

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertTokenizerFast
 
 from convirt import transforms
 from convirt.config import ImageEncoderConfig, OptimiserConfig, PretrainConfig, TextEncoderConfig, TransformConfig
-from convirt.data.loader import Batch
+from convirt.data.loading.loader import Batch
 from convirt.methods import METHODS, ConVIRT
 from convirt.objectives import bidirectional_contrastive_loss
 from convirt.recipes import paper_chest

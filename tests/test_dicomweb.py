@@ -18,9 +18,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 import orthanc
 from convirt.cli import main
-from convirt.data.archive import prepare_archive
 from convirt.data.corpora import Corpus
-from convirt.data.options import Options
+from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
 from convirt.data.sources import instance_files
 from convirt.data.sources.credentials import PASSWORD, TOKEN, USER, credentials

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.data import isolation
-from convirt.data.archive import prepare_archive
 from convirt.data.corpora import Corpus
-from convirt.data.images import prepare_image
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging import isolation
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import prepare_image
+from convirt.data.preparing.archive import prepare_archive
 from convirt.data.sources.open_i import read_report
 from convirt.errors import InputError
 from hostile_files import MUTATIONS, good_files, hostile_file

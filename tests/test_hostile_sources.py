@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import trees
-from convirt.data.audit import Audit
-from convirt.data.options import Options
-from convirt.data.pairing import PairPlan
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairPlan
 from convirt.data.sources import chexpert_plus, mimic_cxr
 from convirt.data.sources.mimic_tables import official_splits
 from convirt.data.sources.studies import Texts, read_study

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from defusedxml import ElementTree
 
-from convirt.data.identifiers import GAP, KINDS, LIMITS, find_identifiers, outline, redact
+from convirt.data.identifiers.finding import GAP, KINDS, LIMITS, find_identifiers, outline, redact
 from identifier_texts import CARRIERS, planted_texts, score
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from convirt.data.images import REPAIR_GREY, REPAIR_ORIENTATION, encode, prepare_image, read_pixels, resize
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import REPAIR_GREY, REPAIR_ORIENTATION, encode, prepare_image, read_pixels, resize
 
 
 def encoded(values: np.ndarray, form: str = "PNG", **options: object) -> bytes:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from convirt.data.inside import read_inside
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.inside import read_inside
+from convirt.data.imaging.pixels import Unreadable
 
 SECRET = b"secret"
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from convirt.data import isolation
-from convirt.data.images import prepare_bytes
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging import isolation
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import prepare_bytes
 from dicom_files import dicom, texture
 
 
@@ -46,6 +46,6 @@ def test_what_a_library_prints_does_not_disturb_the_answers() -> None:
 
 
 def test_deadline_ends_the_process() -> None:
-    code = "import time\nfrom convirt.data.isolation import deadline\nwith deadline(1):\n    time.sleep(60)"
+    code = "import time\nfrom convirt.data.imaging.isolation import deadline\nwith deadline(1):\n    time.sleep(60)"
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGALRM

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convirt import cli
-from convirt.data.identities import Identities
+from convirt.data.preparing.identities import Identities
 from convirt.errors import InputError
 from convirt.inspection import near_images
 from convirt.inspection.appearance import measure

@@ -10,10 +10,10 @@ from scipy.stats import chisquare
 
 from conftest import SIZE, png, write_corpus
 from convirt.data.corpora import Corpus, CorpusWriter, decode
-from convirt.data.loader import Batch, TrainingBatches, derive_seed, validation_batches
-from convirt.data.reading import read_ahead
+from convirt.data.loading.loader import Batch, TrainingBatches, derive_seed, validation_batches
+from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.sampling import arrange_batches
 from convirt.data.records import Pair
-from convirt.data.sampling import arrange_batches
 from convirt.errors import InputError
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import trees
-from convirt.data.audit import Audit
 from convirt.data.corpora import Corpus
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import Audit
 from convirt.data.sources import mimic_cxr
 from convirt.data.sources.counts import Figure, compare, notes
 from convirt.data.sources.mimic_cxr import MIMIC_DEFAULTS, prepare_mimic_cxr

@@ -17,7 +17,7 @@ from PIL import Image
 import convirt
 from conftest import draw_shape
 from convirt.config import ImageEncoderConfig, PretrainConfig
-from convirt.data.grey import grey_image
+from convirt.data.imaging.grey import grey_image
 from convirt.model import Model, baseline, load
 
 
@@ -133,7 +133,7 @@ def test_other_things_are_refused(model: Model, image: Any, message: str) -> Non
 
 def test_the_view_is_that_of_validation(model: Model, tiny_run: Path, tiny_corpus: Path) -> None:
     from convirt.data.corpora import Corpus, decode
-    from convirt.data.loader import validation_batches
+    from convirt.data.loading.loader import validation_batches
     from convirt.methods import METHODS
     from convirt.training.checkpoint import read_config, read_tensors
     from convirt.transforms import plain_view

@@ -13,7 +13,7 @@ from PIL import Image
 
 from convirt.cli import main
 from convirt.data.corpora import Corpus
-from convirt.data.options import Options
+from convirt.data.preparing.options import Options
 from convirt.data.sources.open_i import IMAGES, NO_IMAGE, NO_TEXT, REPORTS, prepare_open_i, read_report
 from convirt.errors import InputError
 from open_i import open_i_reports

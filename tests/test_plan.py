@@ -8,7 +8,7 @@ import pytest
 
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loader import TrainingBatches, validation_batches
+from convirt.data.loading.loader import TrainingBatches, validation_batches
 from convirt.methods import METHODS
 from convirt.training import memory
 from convirt.training.plan import count_parameters, make_plan

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 import drawn_pairs
-from convirt.data import preparing, unfinished
 from convirt.data.corpora import Corpus, CorpusWriter
-from convirt.data.unfinished import work_folder
+from convirt.data.preparing import prepare as preparing
+from convirt.data.preparing import unfinished
+from convirt.data.preparing.unfinished import work_folder
 from convirt.errors import InputError
 from drawn_pairs import content, kill, make_plans, prepare, read
 

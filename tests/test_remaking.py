@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from pydicom import uid
 
-from convirt.data.archive import prepare_archive
 from convirt.data.corpora import Corpus, CorpusWriter, decode
-from convirt.data.images import prepare_bytes
-from convirt.data.loader import validation_batches
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import prepare_bytes
+from convirt.data.loading.loader import validation_batches
+from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.remaking import prepare_remake, remake
 from convirt.data.records import Pair
-from convirt.data.remaking import prepare_remake, remake
 from convirt.errors import InputError
 from dicom_files import bare, compressed, dicom, jpeg_lossless, lut, ramp, sequence, texture
 

@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 from conftest import read_log, write_corpus
 from convirt import cli
 from convirt.config import PretrainConfig, ValidationConfig
-from convirt.data import remote
 from convirt.data.corpora import Corpus
-from convirt.data.export import export
-from convirt.data.loader import Batch, TrainingBatches, ValidationBatches, validation_batches
-from convirt.data.reading import read_ahead
-from convirt.data.remote import Cache, Remote
-from convirt.data.sampling import Schedule, arrange_stream, number_patients, share
-from convirt.data.streaming import StreamedCorpus, open_corpus
+from convirt.data.loading import remote
+from convirt.data.loading.export import export
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, validation_batches
+from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.remote import Cache, Remote
+from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients, share
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus
 from convirt.errors import InputError
 from convirt.training.pretrain import pretrain
 from file_server import FileServer, serving

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 from convirt.data.reports import parse_report
 from convirt.data.sources.structured_report import ReportText, join_reports, read_report_object, structured_text
 from orthanc import coded, item, new_dataset, report_dataset, write

@@ -15,7 +15,7 @@ from rich.console import Console
 from conftest import read_log, write_corpus
 from convirt.config import OptimiserConfig, PretrainConfig, TransformConfig, ValidationConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loader import Batch, TrainingBatches, validation_batches
+from convirt.data.loading.loader import Batch, TrainingBatches, validation_batches
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training.logs import Display, duration

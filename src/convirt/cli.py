@@ -43,7 +43,7 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("the main job on the embedded phantom archive, with a report to look at", "convirt.demo:demo"),
     "phantom": Verb("write an archive of phantom radiographs with reports", "convirt.data.phantom.archive:phantom"),
     "prepare archive": Verb(
-        "turn a folder of images and a table of reports into a corpus", "convirt.data.archive:prepare_archive"
+        "turn a folder of images and a table of reports into a corpus", "convirt.data.preparing.archive:prepare_archive"
     ),
     "prepare mimic-cxr": Verb(
         "turn MIMIC-CXR-JPG and the reports of MIMIC-CXR into a corpus",
@@ -60,7 +60,9 @@ VERBS: dict[str, Verb] = {
         "turn studies of a DICOMweb server into a corpus", "convirt.data.sources.dicomweb:prepare_dicomweb"
     ),
     "prepare remake": Verb(
-        "make a corpus again at another image size or depth", "convirt.data.remaking:prepare_remake", ("corpus",)
+        "make a corpus again at another image size or depth",
+        "convirt.data.preparing.remaking:prepare_remake",
+        ("corpus",),
     ),
     "benchmark rsna": Verb("RSNA pneumonia, with a named split", "convirt.data.benchmarks.rsna:benchmark_rsna"),
     "benchmark chexpert": Verb(
@@ -86,7 +88,9 @@ VERBS: dict[str, Verb] = {
         "convirt.inspection.inspect:inspect",
         ("corpus",),
     ),
-    "export": Verb("write a corpus as Parquet shards that can be streamed", "convirt.data.export:export", ("corpus",)),
+    "export": Verb(
+        "write a corpus as Parquet shards that can be streamed", "convirt.data.loading.export:export", ("corpus",)
+    ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from convirt import __version__
 from convirt.config import PretrainConfig
-from convirt.data.archive import prepare_archive
 from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.archive import phantom
+from convirt.data.preparing.archive import prepare_archive
 from convirt.errors import InputError
 from convirt.evaluation.classify import classify
 from convirt.evaluation.retrieve import retrieve

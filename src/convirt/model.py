@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
-from convirt.data.grey import as_many, grey_image
+from convirt.data.imaging.grey import as_many, grey_image
 from convirt.encoders import (
     ImageEncoder,
     Projection,

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from convirt.data.images import read_pixels
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import read_pixels
 from convirt.errors import InputError
 from convirt.model import baseline, load
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convirt.data.loader import derive_seed
+from convirt.data.loading.loader import derive_seed
 from convirt.errors import InputError
 from convirt.evaluation.features import LabelledFeatures
 from convirt.evaluation.metrics import selection_score

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from convirt.data.corpora import Corpus
-from convirt.data.identities import Identities
-from convirt.data.images import prepare_image
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import prepare_image
+from convirt.data.preparing.identities import Identities
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table, require_columns

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convirt.data.identifiers import KINDS, LIMITS
+from convirt.data.identifiers.finding import KINDS, LIMITS
 from convirt.inspection.collections import Collection
 from convirt.inspection.leakage import Within
 from convirt.inspection.repeats import Repeats

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from convirt.data.identities import SALT
+from convirt.data.preparing.identities import SALT
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import findings as f

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from convirt.data.identifiers import GAP, KINDS, find_identifiers, outline
+from convirt.data.identifiers.finding import GAP, KINDS, find_identifiers, outline
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import count_tokens
 from convirt.inspection.appearance import COARSE, VIEWS, measure

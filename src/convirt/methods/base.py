@@ -11,7 +11,7 @@ from convirt.config import PretrainConfig
 from convirt.encoders import ImageEncoder
 
 if TYPE_CHECKING:
-    from convirt.data.loader import Batch
+    from convirt.data.loading.loader import Batch
 
 
 class Method(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convirt import transforms
 from convirt.config import PretrainConfig
-from convirt.data.loader import derive_seed
+from convirt.data.loading.loader import derive_seed
 from convirt.encoders import (
     Projection,
     build_image_encoder,
@@ -25,7 +25,7 @@ from convirt.methods.base import Method
 from convirt.objectives import bidirectional_contrastive_loss
 
 if TYPE_CHECKING:
-    from convirt.data.loader import Batch
+    from convirt.data.loading.loader import Batch
 
 
 class ConVIRT(Method):

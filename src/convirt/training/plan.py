@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from convirt.data.loader import TrainingBatches, ValidationBatches
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches
 from convirt.training.logs import duration
 from convirt.training.trainer import Trainer
 

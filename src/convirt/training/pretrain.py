@@ -13,8 +13,8 @@ from rich.console import Console
 
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loader import TrainingBatches, ValidationBatches, validation_batches
-from convirt.data.streaming import StreamedCorpus, open_corpus
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches, validation_batches
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training.checkpoint import (

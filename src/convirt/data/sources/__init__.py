@@ -30,7 +30,7 @@ from typing import Annotated
 
 import tyro
 
-from convirt.data.options import Options
+from convirt.data.preparing.options import Options
 
 SharedOptions = Annotated[Options, tyro.conf.arg(name="")]
 """`Options`, each field of which is an option of the verb."""

@@ -17,11 +17,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from convirt.data.audit import EXCLUDED, Audit
-from convirt.data.identities import table_mark
-from convirt.data.pairing import PairPlan, Row
-from convirt.data.pixels import Unreadable
-from convirt.data.preparing import check_out
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import EXCLUDED, Audit
+from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.pairing import PairPlan, Row
+from convirt.data.preparing.prepare import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.rows import StreamedTable, read_cells

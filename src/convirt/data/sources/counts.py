@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from convirt.data.audit import Audit
-from convirt.data.making import Read
-from convirt.data.options import Options
-from convirt.data.pairing import PairPlan
-from convirt.data.preparing import prepare_corpus
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.making import Read
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairPlan
+from convirt.data.preparing.prepare import prepare_corpus
 
 PAPER = "ConVIRT, section 3.1"
 

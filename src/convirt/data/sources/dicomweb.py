@@ -19,9 +19,9 @@ from typing import Any, Literal
 from pydicom.datadict import tag_for_keyword
 from rich.progress import track
 
-from convirt.data.audit import Audit
-from convirt.data.pairing import PairPlan, Row, read_content
-from convirt.data.preparing import check_out, prepare_corpus
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.pairing import PairPlan, Row, read_content
+from convirt.data.preparing.prepare import check_out, prepare_corpus
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.credentials import credentials
 from convirt.data.sources.dicomweb_server import DicomWebServer, Study

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from convirt.data.audit import EXCLUDED, Audit
-from convirt.data.identities import table_mark
-from convirt.data.pairing import PairPlan, Row
-from convirt.data.preparing import check_out
+from convirt.data.preparing.audit import EXCLUDED, Audit
+from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.pairing import PairPlan, Row
+from convirt.data.preparing.prepare import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import PAPER, Figure, prepare_studies
 from convirt.data.sources.mimic_tables import Demographics, official_splits, study_labels

@@ -17,10 +17,10 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from convirt.data.audit import Audit
-from convirt.data.options import Options
-from convirt.data.pairing import PairContent, PairPlan, Row, make_content, read_image
-from convirt.data.preparing import check_out
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairContent, PairPlan, Row, make_content, read_image
+from convirt.data.preparing.prepare import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies
 from convirt.data.sources.download import download as fetch

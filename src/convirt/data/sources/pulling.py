@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import UID
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 from convirt.data.sources.dicomweb_server import DicomWebServer, Instance, Missing, Study
 from convirt.data.sources.instance_files import read_header
 from convirt.data.sources.structured_report import (

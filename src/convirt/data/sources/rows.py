@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from convirt.data.audit import Audit
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import Audit
 from convirt.errors import InputError
 
 MAX_CELL = 2**20

@@ -16,7 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydicom import Dataset
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 
 REPORT_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in (11, 22, 33, 34, 35))
 """Basic Text, Enhanced, Comprehensive, Comprehensive 3D and Extensible SR; dose, CAD and key object documents are not

@@ -18,11 +18,11 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from convirt.data.audit import Audit
-from convirt.data.making import Read
-from convirt.data.options import Options
-from convirt.data.pairing import PairContent, PairPlan, Row, is_usable, make_content, read_image
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.making import Read
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairContent, PairPlan, Row, is_usable, make_content, read_image
 from convirt.data.sources.texts import Place
 from convirt.errors import InputError
 

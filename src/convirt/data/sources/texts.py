@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 from convirt.errors import InputError
 
 MAX_REPORT = 2**20

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 
 REPAIR_RESCALE = "rescale slope or intercept that is no number or zero, ignored"
 REPAIR_WINDOW = "window without a positive width, ignored"

@@ -17,10 +17,17 @@ import pydicom
 from pydicom import uid
 from pydicom.filereader import read_dataset, read_preamble
 
-from convirt.data.codecs import bit_layout, stored_values
-from convirt.data.display import describe_modality, describe_voi, distinct, through_table, to_display, to_modality
-from convirt.data.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable
-from convirt.data.screening import marks, screen
+from convirt.data.imaging.codecs import bit_layout, stored_values
+from convirt.data.imaging.display import (
+    describe_modality,
+    describe_voi,
+    distinct,
+    through_table,
+    to_display,
+    to_modality,
+)
+from convirt.data.imaging.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable
+from convirt.data.imaging.screening import marks, screen
 
 REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
 REPAIR_PADDING = "padding value that covers the whole image, ignored"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 from convirt.errors import InputError
 
 REASON = "file that its decoder does not survive"
@@ -61,7 +61,7 @@ class _Child:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "convirt.data.isolation", str(self.memory)]
+        command = [sys.executable, "-m", "convirt.data.imaging.isolation", str(self.memory)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
@@ -153,7 +153,7 @@ def _serve(memory: int) -> None:
     """What the child does: call what it is sent, until the pipe closes."""
     import resource
 
-    import convirt.data.images  # noqa: F401 - everything that decoding needs, before the clock runs
+    import convirt.data.imaging.prepared  # noqa: F401 - everything that decoding needs, before the clock runs
 
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+b") as nothing:  # a library that prints must not print into the answers

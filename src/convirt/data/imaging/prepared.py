@@ -15,10 +15,10 @@ import numpy as np
 from imagecodecs import deflate_encode
 from PIL import Image, UnidentifiedImageError
 
-from convirt.data import isolation
-from convirt.data.dicom import read_dicom
-from convirt.data.pixels import FIRST, Choice, Pixels, Unreadable
-from convirt.data.rasters import REPAIR_GREY, REPAIR_ORIENTATION, read_raster
+from convirt.data.imaging import isolation
+from convirt.data.imaging.dicom import read_dicom
+from convirt.data.imaging.pixels import FIRST, Choice, Pixels, Unreadable
+from convirt.data.imaging.rasters import REPAIR_GREY, REPAIR_ORIENTATION, read_raster
 from convirt.data.records import ImageRecord
 
 __all__ = ["REPAIR_GREY", "REPAIR_ORIENTATION", "prepare_bytes", "prepare_image", "read_pixels", "resize"]

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import datasets
 import pyarrow.compute as pc
 
-from convirt.data.audit import Audit
 from convirt.data.corpora import Corpus
-from convirt.data.images import Bits, prepare_bytes
-from convirt.data.inside import read_inside
-from convirt.data.pairing import PairContent, PairPlan, Row
-from convirt.data.pixels import Unreadable
-from convirt.data.preparing import Options, check_out, prepare_corpus
+from convirt.data.imaging.inside import read_inside
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import Bits, prepare_bytes
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.pairing import PairContent, PairPlan, Row
+from convirt.data.preparing.prepare import Options, check_out, prepare_corpus
 from convirt.data.records import ImageRecord
 from convirt.data.reports import Report, count_tokens
 from convirt.errors import InputError

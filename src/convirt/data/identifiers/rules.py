@@ -1,4 +1,4 @@
-"""The patterns behind `convirt.data.identifiers`: what a name, a date, a number of a record look like in a report.
+"""The patterns behind `identifiers.finding`: what a name, a date, a number of a record look like in a report.
 
 Each rule is a kind, a pattern whose group `id` is what identifies, and, where a pattern alone is not enough, a check.
 Cues match in any case; names must be written with capitals, since nothing else tells them from words.

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from convirt.data.corpora import SPLITS, Corpus
+from convirt.data.loading.remote import Remote, is_address
 from convirt.data.records import Pair
-from convirt.data.remote import Remote, is_address
 from convirt.data.shards import SCHEMA
 from convirt.errors import InputError
 

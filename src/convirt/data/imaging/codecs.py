@@ -18,8 +18,8 @@ from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
-from convirt.data.codestreams import read_jpeg2000_header, read_jpeg_header
-from convirt.data.pixels import MAX_PIXEL_BYTES, Unreadable
+from convirt.data.imaging.codestreams import read_jpeg2000_header, read_jpeg_header
+from convirt.data.imaging.pixels import MAX_PIXEL_BYTES, Unreadable
 
 _NATIVE = frozenset(
     {

@@ -8,7 +8,7 @@ size, components and scans are read here first, from the text of ITU-T T.81 (JPE
 import struct
 from dataclasses import dataclass
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15 and SOF55 (JPEG-LS), without DHT, JPG and DAC."""

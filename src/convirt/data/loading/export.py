@@ -20,9 +20,18 @@ from rich.console import Console
 from rich.progress import track
 
 from convirt.data.corpora import SPLITS, Corpus
-from convirt.data.remote import Remote
-from convirt.data.sampling import number_patients
-from convirt.data.streaming import ABOUT, FORMAT, INDEX, INDEX_SCHEMA, KIND, ShardFile, StreamedCorpus, shard_record
+from convirt.data.loading.remote import Remote
+from convirt.data.loading.sampling import number_patients
+from convirt.data.loading.streaming import (
+    ABOUT,
+    FORMAT,
+    INDEX,
+    INDEX_SCHEMA,
+    KIND,
+    ShardFile,
+    StreamedCorpus,
+    shard_record,
+)
 from convirt.errors import InputError
 
 AUDIT = "audit.json"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from convirt.data.codestreams import read_jpeg_header
-from convirt.data.pixels import Pixels, Unreadable, check_size
+from convirt.data.imaging.codestreams import read_jpeg_header
+from convirt.data.imaging.pixels import Pixels, Unreadable, check_size
 
 REPAIR_GREY = "colour made grey"
 REPAIR_ORIENTATION = "EXIF orientation applied"

@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from convirt.data.identifier_names import NAMES
-from convirt.data.identifier_rules import DATES, NUMBERS, PLACES, TIMES
+from convirt.data.identifiers.names import NAMES
+from convirt.data.identifiers.rules import DATES, NUMBERS, PLACES, TIMES
 
 KINDS = {
     "NAME": "personal names after a title, before a degree, or after words such as 'signed by' and 'Patient:'",

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from convirt.data.identifiers import redact
-from convirt.data.images import prepare_bytes
-from convirt.data.inside import read_inside
-from convirt.data.options import Options
-from convirt.data.pixels import Unreadable
+from convirt.data.identifiers.finding import redact
+from convirt.data.imaging.inside import read_inside
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import prepare_bytes
+from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
 from convirt.data.reports import MIN_TOKENS, Lexicon, Report, fields_report, load_lexicon, parse_report
 

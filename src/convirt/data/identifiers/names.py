@@ -5,7 +5,7 @@ Without such a cue a name cannot be told from an eponym (Kerley, Hampton, Swan-G
 
 import re
 
-from convirt.data.identifier_rules import Rule
+from convirt.data.identifiers.rules import Rule
 
 # Capitalised words that follow a cue or a name without being one.
 _NO_NAMES = (

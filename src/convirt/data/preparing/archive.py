@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from convirt.data.audit import Audit
-from convirt.data.identities import table_mark
-from convirt.data.pairing import read_content
-from convirt.data.planning import Columns, plan_pairs
-from convirt.data.preparing import Options, check_out, prepare_corpus
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.pairing import read_content
+from convirt.data.preparing.planning import Columns, plan_pairs
+from convirt.data.preparing.prepare import Options, check_out, prepare_corpus
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
 

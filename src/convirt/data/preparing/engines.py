@@ -19,9 +19,9 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from convirt.data.isolation import careful, deadline
-from convirt.data.making import Job, make_shard
-from convirt.data.pairing import PairPlan
+from convirt.data.imaging.isolation import careful, deadline
+from convirt.data.preparing.making import Job, make_shard
+from convirt.data.preparing.pairing import PairPlan
 from convirt.errors import InputError
 
 _SECONDS = 60  # that an image may take

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from convirt.data.loader import Batch, Batches, to_unit
+from convirt.data.loading.loader import Batch, Batches, to_unit
 from convirt.errors import InputError
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from convirt.data.corpora import Corpus, decode
-from convirt.data.sampling import Schedule, arrange_batches, arrange_stream, draw_views, number_patients, share
-from convirt.data.streaming import StreamedCorpus
+from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_views, number_patients, share
+from convirt.data.loading.streaming import StreamedCorpus
 from convirt.errors import InputError
 
 

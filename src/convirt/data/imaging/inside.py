@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
 
 MAX_BYTES = 2**30
 """Larger files are refused unread: no radiograph is as large, and the file is read whole."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convirt.data.audit import Audit
-from convirt.data.identities import Identities
-from convirt.data.pairing import PairContent, PairPlan
-from convirt.data.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.identities import Identities
+from convirt.data.preparing.pairing import PairContent, PairPlan
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import MIN_TOKENS
 from convirt.data.shards import ShardWriter

@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as RichTable
 
-from convirt.data.audit import Audit, Entry
 from convirt.data.catalogue import write_catalogue
-from convirt.data.engines import ENGINES, Task, run_here
-from convirt.data.identities import Identities
-from convirt.data.making import Job, Read
-from convirt.data.options import Options
-from convirt.data.pairing import PairPlan
+from convirt.data.preparing.audit import Audit, Entry
+from convirt.data.preparing.engines import ENGINES, Task, run_here
+from convirt.data.preparing.identities import Identities
+from convirt.data.preparing.making import Job, Read
+from convirt.data.preparing.options import Options
+from convirt.data.preparing.pairing import PairPlan
+from convirt.data.preparing.sharing import shared_files
+from convirt.data.preparing.unfinished import Unfinished, check_out
 from convirt.data.reports import MIN_TOKENS
 from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, sync, write_about, write_json
-from convirt.data.sharing import shared_files
-from convirt.data.unfinished import Unfinished, check_out
 from convirt.errors import InputError
 from convirt.versions import versions
 

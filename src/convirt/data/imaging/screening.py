@@ -7,7 +7,7 @@ has its own reason, so that an audit tells a hospital what its archive holds.
 import pydicom
 from pydicom import uid
 
-from convirt.data.pixels import Choice, Unreadable, check_size
+from convirt.data.imaging.pixels import Choice, Unreadable, check_size
 
 REPORT_BURNED_IN = "burned-in annotation, says the file"
 REPORT_VISIBLE = "recognizable face or body, says the file"

@@ -1,0 +1,1 @@
+"""Identifiers of people left in the text of reports."""
