@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from convirt.data.loading.loader import derive_seed
-from convirt.evaluation import features
+from convirt.evaluation.inputs import features
 
 FINDINGS = ("edema", "fracture", "none")
 STEP = 80  # grey levels between the classes

@@ -10,9 +10,9 @@ import benchmark_trees as trees
 from convirt import cli
 from convirt.data.benchmarks.folder import open_benchmark
 from convirt.errors import InputError
-from convirt.evaluation.classify import classify
-from convirt.evaluation.metrics import auc
-from convirt.evaluation.retrieve import retrieve
+from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.statistics.metrics import auc
 from fake_encoders import Oracle, install
 
 QUICK = {"seeds": 2, "heads": ("logistic",), "baselines": ("random",), "resamples": 50}
@@ -95,7 +95,7 @@ def test_mura_scores_the_mean_of_a_patients_images_against_its_worst_study(tmp_p
 def test_the_saved_fractions_are_what_is_trained_on(tmp_path, oracle, monkeypatch):
     benchmark = build("mura", trees.mura(tmp_path / "mura"), tmp_path / "b", "--split", "images", "--val-images", "12")
     seen = []
-    from convirt.evaluation import linear_evaluation
+    from convirt.evaluation.classification import linear_evaluation
 
     fit = linear_evaluation.fit_logistic
     monkeypatch.setattr(

@@ -8,9 +8,9 @@ import pytest
 
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.errors import InputError
-from convirt.evaluation import features
-from convirt.evaluation.classify import classify
-from convirt.evaluation.metrics import mean_auc
+from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.inputs import features
+from convirt.evaluation.statistics.metrics import mean_auc
 from convirt.model import baseline
 from fake_encoders import FINDINGS, Oracle, install, write_archive
 

@@ -7,7 +7,7 @@ import pytest
 
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.errors import InputError
-from convirt.evaluation.metrics import one_hot
+from convirt.evaluation.statistics.metrics import one_hot
 
 CLASSES = ("a", "b", "c")
 

@@ -9,13 +9,13 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from convirt.errors import InputError
-from convirt.evaluation import linear_head
-from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.linear_evaluation import LinearProtocol, check_task, evaluate_features
-from convirt.evaluation.linear_head import PaperHeadConfig, train_heads
-from convirt.evaluation.logistic_regression import fit_logistic
-from convirt.evaluation.metrics import mean_auc, one_hot
-from convirt.evaluation.table import LabelledTable
+from convirt.evaluation.classification import linear_head
+from convirt.evaluation.classification.linear_evaluation import LinearProtocol, check_task, evaluate_features
+from convirt.evaluation.classification.linear_head import PaperHeadConfig, train_heads
+from convirt.evaluation.classification.logistic_regression import fit_logistic
+from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.statistics.metrics import mean_auc, one_hot
 
 
 def features(rows, *, dim=12, classes=3, signal=1.5, seed=0, multi_label=False):
@@ -160,7 +160,7 @@ def test_logistic_regression_is_sklearns_on_standardised_features():
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 def test_a_fit_that_does_not_converge_is_recorded_not_printed(monkeypatch):
     assert issubclass(ConvergenceWarning, Warning)
-    monkeypatch.setattr("convirt.evaluation.logistic_regression._MAX_ITERATIONS", 1)
+    monkeypatch.setattr("convirt.evaluation.classification.logistic_regression._MAX_ITERATIONS", 1)
     assert not fit_logistic(features(60), features(60, seed=1), features(9).features_ND, grid=(10.0,)).converged
 
 

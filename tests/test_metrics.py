@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from convirt.errors import InputError
-from convirt.evaluation.metrics import (
+from convirt.evaluation.statistics.metrics import (
     accuracy,
     auc,
     chance_recall,

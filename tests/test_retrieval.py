@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.retrieval import cosine, evaluate_ranking, image_image, own_caption, text_image, top_images
+from convirt.evaluation.retrieval.ranking import (
+    cosine,
+    evaluate_ranking,
+    image_image,
+    own_caption,
+    text_image,
+    top_images,
+)
 from fake_encoders import Oracle
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.retrieve import retrieve
+from convirt.evaluation.retrieval.retrieve import retrieve
 from fake_encoders import Oracle, install, write_archive
 
 

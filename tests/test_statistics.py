@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.metrics import auc, weighted_auc
-from convirt.evaluation.statistics import (
+from convirt.evaluation.statistics.bootstrap import (
     Resampling,
     cluster_bootstrap,
     compare,
@@ -15,6 +14,7 @@ from convirt.evaluation.statistics import (
     percentile_interval,
     weighted_mean,
 )
+from convirt.evaluation.statistics.metrics import auc, weighted_auc
 
 
 def test_weights_are_whole_patients_drawn_with_replacement():

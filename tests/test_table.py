@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convirt.errors import InputError
-from convirt.evaluation.table import read_table
+from convirt.evaluation.inputs.table import read_table
 
 
 @pytest.fixture

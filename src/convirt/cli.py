@@ -93,9 +93,13 @@ VERBS: dict[str, Verb] = {
     ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
-        "linear evaluation of runs on a labelled table", "convirt.evaluation.classify:classify", ("runs",)
+        "linear evaluation of runs on a labelled table",
+        "convirt.evaluation.classification.classify:classify",
+        ("runs",),
     ),
-    "retrieve": Verb("image-image and text-image retrieval by runs", "convirt.evaluation.retrieve:retrieve", ("runs",)),
+    "retrieve": Verb(
+        "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
+    ),
 }
 
 

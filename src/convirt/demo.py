@@ -22,8 +22,8 @@ from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.archive import phantom
 from convirt.data.preparing.archive import prepare_archive
 from convirt.errors import InputError
-from convirt.evaluation.classify import classify
-from convirt.evaluation.retrieve import retrieve
+from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.retrieval.retrieve import retrieve
 from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from convirt.analysis import figures
 from convirt.data.phantom import CATEGORIES
-from convirt.evaluation.retrieval import top_images
+from convirt.evaluation.retrieval.ranking import top_images
 from convirt.model import load
 
 SHOWN = 8

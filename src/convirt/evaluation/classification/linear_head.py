@@ -18,8 +18,8 @@ from torch import Tensor
 
 from convirt.data.loading.loader import derive_seed
 from convirt.errors import InputError
-from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.metrics import selection_score
+from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation.statistics.metrics import selection_score
 
 
 @dataclass(frozen=True, kw_only=True)

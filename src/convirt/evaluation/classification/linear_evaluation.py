@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from convirt.errors import InputError
-from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.linear_head import PaperHeadConfig, train_heads
-from convirt.evaluation.logistic_regression import fit_logistic
-from convirt.evaluation.metrics import accuracy, mean_auc, weighted_mean_auc
+from convirt.evaluation.classification.linear_head import PaperHeadConfig, train_heads
+from convirt.evaluation.classification.logistic_regression import fit_logistic
+from convirt.evaluation.classification.units import Units
+from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Row
-from convirt.evaluation.statistics import (
+from convirt.evaluation.statistics.bootstrap import (
     Array,
     Resampling,
     cluster_bootstrap,
@@ -29,8 +30,7 @@ from convirt.evaluation.statistics import (
     percentile_interval,
     weighted_mean,
 )
-from convirt.evaluation.table import LabelledTable
-from convirt.evaluation.units import Units
+from convirt.evaluation.statistics.metrics import accuracy, mean_auc, weighted_mean_auc
 
 Head = Literal["paper", "logistic"]
 

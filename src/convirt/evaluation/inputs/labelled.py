@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convirt.data.benchmarks.folder import Benchmark, open_benchmark
 from convirt.errors import InputError
-from convirt.evaluation.table import LabelledTable, read_table
+from convirt.evaluation.inputs.table import LabelledTable, read_table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convirt.errors import InputError
-from convirt.evaluation.table import LabelledTable
+from convirt.evaluation.inputs.table import LabelledTable
 
 
 @dataclass(frozen=True, kw_only=True)

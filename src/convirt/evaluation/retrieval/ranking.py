@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convirt.errors import InputError
-from convirt.evaluation.features import Encoder
-from convirt.evaluation.metrics import Array, chance_recall, precision_from_hits, recall_at_k
+from convirt.evaluation.inputs.features import Encoder
 from convirt.evaluation.results import Row
-from convirt.evaluation.statistics import Resampling, compare, percentile_interval, weighted_mean
+from convirt.evaluation.statistics.bootstrap import Resampling, compare, percentile_interval, weighted_mean
+from convirt.evaluation.statistics.metrics import Array, chance_recall, precision_from_hits, recall_at_k
 
 _BLOCK = 512  # queries ranked at once
 

@@ -17,7 +17,7 @@ from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
 from convirt.data.tables import require_columns, select_rows
 from convirt.errors import InputError
-from convirt.evaluation.metrics import one_hot
+from convirt.evaluation.statistics.metrics import one_hot
 
 _LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
 

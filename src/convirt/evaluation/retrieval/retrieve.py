@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.features import Baseline, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
 from convirt.evaluation.results import Results, Row, beside, check_out
-from convirt.evaluation.retrieval import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
-from convirt.evaluation.table import SPLITS, LabelledTable, read_frame
+from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
 
 KS = (5, 10, 50)  # ConVIRT, table 2
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.features import Baseline, encode_images, load_encoders
-from convirt.evaluation.labelled import Columns, read_labelled, settle
-from convirt.evaluation.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
-from convirt.evaluation.linear_head import PaperHeadConfig
+from convirt.evaluation.classification.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
+from convirt.evaluation.classification.linear_head import PaperHeadConfig
+from convirt.evaluation.inputs.features import Baseline, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, beside, check_out
-from convirt.evaluation.table import LabelledTable
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
 LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another

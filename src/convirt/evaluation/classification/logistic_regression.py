@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from convirt.evaluation.features import LabelledFeatures
-from convirt.evaluation.metrics import log_loss
+from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation.statistics.metrics import log_loss
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 """Values of C that are tried."""

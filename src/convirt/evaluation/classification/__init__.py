@@ -1,0 +1,1 @@
+"""Image classification by pretrained encoders: linear evaluation and fine-tuning (ConVIRT, section 4.1)."""

@@ -1,0 +1,1 @@
+"""What an evaluation is given: labelled tables, benchmarks, and the features of their images."""

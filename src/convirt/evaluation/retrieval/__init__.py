@@ -1,0 +1,1 @@
+"""Zero-shot retrieval by pretrained encoders (ConVIRT, section 3.2)."""
