@@ -14,6 +14,7 @@ from convirt.evaluation.classification.linear_evaluation import Head, LinearProt
 from convirt.evaluation.classification.linear_head import PaperHeadConfig
 from convirt.evaluation.inputs.features import Baseline, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, beside, check_out
 
@@ -32,6 +33,7 @@ def classify(
     image_column: str = "image",
     patient_column: str | None = None,
     split_column: str = "split",
+    pool_column: str | None = None,
     where: Sequence[str] = (),
     fractions: Sequence[float] | None = None,
     seeds: int = 5,
@@ -60,6 +62,8 @@ def classify(
         image_column: Column with the image path.
         patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         split_column: Column with the split: train, val (valid, dev, validation) or test.
+        pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
+            evaluated as one.
         where: Conditions column=value that rows must meet.
         fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
@@ -82,7 +86,14 @@ def classify(
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
-    columns = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
+    columns = Columns(
+        image=image_column,
+        label=label_column,
+        labels=labels,
+        patient=patient_column,
+        split=split_column,
+        pool=pool_column,
+    )
     columns, benchmark = settle(Path(table), columns)
     if not columns.label and not columns.labels:
         raise InputError("name a label column (--label-column) or several (--label-columns)")
@@ -99,7 +110,8 @@ def classify(
         resamples=resamples,
     )
     labelled = read_labelled(table, images, columns, where, benchmark)
-    check_task(labelled, protocol)
+    pooled = pool_views(labelled, pool_column)
+    check_task(pooled.table, protocol)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     encoded = encode_images(
         [(encoder, "features") for encoder in encoders.values()],
@@ -107,16 +119,20 @@ def classify(
         normalise=False,
         batch_size=batch_size,
     )
-    features = dict(zip(encoders, encoded.vectors, strict=True))
+    features = pooled.mean_of_each(dict(zip(encoders, encoded.vectors, strict=True)), normalise=False)
     rows, comparisons, predictions = evaluate_features(
-        features, labelled, protocol, task=_task(columns, benchmark), baselines=baselines
+        features, pooled.table, protocol, task=_task(columns, benchmark), baselines=baselines
     )
     return Results(
         verb="classify",
         config={**arguments, "protocol": asdict(protocol)},
         seeds=protocol.seeds,
-        data={**describe(labelled, encoded.sha256), **(benchmark.described() if benchmark else {})},
-        rows=beside(rows, benchmark),
+        data={
+            **describe(labelled, encoded.sha256),
+            **pooled.described(),
+            **(benchmark.described() if benchmark else {}),
+        },
+        rows=[{**row, **pooled.described()} for row in beside(rows, benchmark)],
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,

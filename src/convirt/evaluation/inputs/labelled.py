@@ -21,6 +21,7 @@ class Columns:
     text: str | None = None
     role: str | None = None
     unit: str | None = None
+    pool: str | None = None
 
     @classmethod
     def of(cls, benchmark: Benchmark, asked: "Columns") -> "Columns":
@@ -40,6 +41,7 @@ class Columns:
             text=asked.text,
             role="role" if benchmark.kind == "retrieval" else None,
             unit="unit" if benchmark.unit else None,
+            pool=asked.pool,
         )
 
 
@@ -73,6 +75,7 @@ def read_labelled(
         text_column=columns.text,
         role_column=columns.role,
         unit_column=columns.unit,
+        pool_column=columns.pool,
         where=where,
         named_split=benchmark is not None,
     )

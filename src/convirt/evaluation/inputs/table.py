@@ -49,6 +49,8 @@ class LabelledTable:
     """Rows of the file left out because their label was empty."""
     units_N: NDArray[np.str_] | None = None
     """What each row belongs to that is scored as one at test (a study, a patient); None where images are scored."""
+    pools_N: NDArray[np.str_] | None = None
+    """Value of the column whose images are pooled into one row; None where none is."""
     subsets: Mapping[tuple[float, int], NDArray[np.int64]] = field(default_factory=dict)
     """Saved label fractions: (fraction, seed) -> positions among the training rows."""
 
@@ -78,6 +80,7 @@ class LabelledTable:
             texts=tuple(self.texts[row] for row in rows) if self.texts else (),
             roles_N=self.roles_N[rows],
             units_N=None if self.units_N is None else self.units_N[rows],
+            pools_N=None if self.pools_N is None else self.pools_N[rows],
             subsets={},
         )
 
@@ -109,6 +112,7 @@ def read_table(
     text_column: str | None = None,
     role_column: str | None = None,
     unit_column: str | None = None,
+    pool_column: str | None = None,
     where: Sequence[str] = (),
     named_split: bool = False,
 ) -> LabelledTable:
@@ -125,6 +129,7 @@ def read_table(
         text_column: Caption or report of the image.
         role_column: `query` or `candidate`, for retrieval.
         unit_column: Study or patient whose images are scored as one at test.
+        pool_column: Study whose images become one row by the mean of their vectors.
         where: Conditions `column=value1,value2` that rows must meet, all of them.
         named_split: The split is a benchmark's: it says itself whether patients or files stand in several rows.
 
@@ -135,7 +140,7 @@ def read_table(
     if label_column and label_columns:
         raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
     named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
-    named.append(unit_column)
+    named += [unit_column, pool_column]
     frame, digest = read_frame(path, [name for name in named if name], where)
     total = len(frame)
     if label_column:
@@ -162,6 +167,7 @@ def read_table(
         sha256=digest,
         rows_without_label=total - len(frame),
         units_N=frame[unit_column].to_numpy(dtype=str) if unit_column else None,
+        pools_N=frame[pool_column].to_numpy(dtype=str) if pool_column else None,
     )
 
 

@@ -12,6 +12,7 @@ from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
 from convirt.evaluation.results import Results, Row, beside, check_out
 from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
@@ -35,6 +36,7 @@ def retrieve(
     role_column: str | None = None,
     split_column: str | None = None,
     split: str = "test",
+    pool_column: str | None = None,
     where: Sequence[str] = (),
     ks: Sequence[int] | None = None,
     recall_ks: Sequence[int] = (1, 5, 10),
@@ -65,6 +67,8 @@ def retrieve(
         role_column: Column that says query or candidate; without it each image queries all others.
         split_column: Column with the split; needed where there are no roles, so that no training row slips in.
         split: The split to retrieve in.
+        pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
+            evaluated as one.
         where: Conditions column=value that rows must meet.
         ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
@@ -86,6 +90,7 @@ def retrieve(
         split=split_column,
         text=text_column,
         role=role_column,
+        pool=pool_column,
     )
     columns, benchmark = settle(Path(table), columns)
     queries = queries or (benchmark.queries if benchmark else None)
@@ -99,7 +104,9 @@ def retrieve(
     labelled = read_labelled(table, images, columns, where, benchmark)
     paper = benchmark.protocol if benchmark else Protocol()
     ks = first_given(ks, paper.ks, KS)
-    chosen = _chosen(labelled, columns.split, split)
+    shown = _chosen(labelled, columns.split, split)
+    pooled = pool_views(shown, pool_column)
+    chosen = pooled.table
     asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
     if asked:  # a class without candidates should be found before any image is encoded
         text_image(asked.labels_Q, chosen.labels_N[_queries_and_candidates(chosen)[1]])
@@ -107,7 +114,10 @@ def retrieve(
         runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
     )
     trained = {name: encoder for name, encoder in encoders.items() if name not in baselines}
-    vectors = _encode(encoders if label_column else {}, trained if asked or text_column else {}, chosen, batch_size)
+    vectors = _encode(
+        encoders if label_column else {}, trained if asked or text_column else {}, shown.paths, batch_size
+    )
+    vectors = vectors.pooled(pooled)
     rows: list[Row] = []
     comparisons: list[Row] = []
     predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
@@ -130,9 +140,10 @@ def retrieve(
             "queries_sha256": asked.sha256 if asked else None,
             "images": len(chosen),
             "rows_without_label": labelled.rows_without_label,
+            **pooled.described(),
             **(benchmark.described() if benchmark else {}),
         },
-        rows=beside(rows, benchmark),
+        rows=[{**row, **pooled.described()} for row in beside(rows, benchmark)],
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
@@ -150,6 +161,10 @@ class _Vectors:
     features: dict[str, NDArray[np.float32]]
     shared: dict[str, NDArray[np.float32]]
     sha256: str
+
+    def pooled(self, pooled: Pooled) -> "_Vectors":
+        features, shared = (pooled.mean_of_each(part, normalise=True) for part in (self.features, self.shared))
+        return replace(self, features=features, shared=shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +195,11 @@ def _read_queries(path: Path, text_column: str, label_column: str | None) -> _Qu
 
 
 def _encode(
-    for_features: Mapping[str, Encoder], for_shared: Mapping[str, Encoder], table: LabelledTable, batch_size: int
+    for_features: Mapping[str, Encoder], for_shared: Mapping[str, Encoder], paths: Sequence[Path], batch_size: int
 ) -> _Vectors:
     requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in for_features.values()]
     requests += [(encoder, "shared") for encoder in for_shared.values()]
-    encoded = encode_images(requests, table.paths, normalise=True, batch_size=batch_size)
+    encoded = encode_images(requests, paths, normalise=True, batch_size=batch_size)
     vectors = encoded.vectors
     return _Vectors(
         features=dict(zip(for_features, vectors, strict=False)),

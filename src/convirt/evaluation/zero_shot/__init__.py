@@ -1,0 +1,1 @@
+"""Zero-shot classification: images compared with prompts in the shared space."""
