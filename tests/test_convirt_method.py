@@ -42,7 +42,9 @@ WORDS = [
 def make_batch(sentences: list[str], side: int = 48, step: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(step)
     images = torch.randint(0, 256, (len(sentences), 1, side, side), generator=generator, dtype=torch.uint8)
-    return Batch(images_B1SS=images, sentences=sentences, indices=np.arange(len(sentences)), step=step)
+    reports = [(sentence,) for sentence in sentences]
+    indices = np.arange(len(sentences))
+    return Batch(images_B1SS=images, sentences=sentences, reports=reports, indices=indices, step=step)
 
 
 def make_sentences(count: int, step: int) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from convirt.config import (
+    ContrastiveObjective,
     ImageEncoderConfig,
-    ObjectiveConfig,
     OptimiserConfig,
     PretrainConfig,
     ProjectionConfig,
@@ -170,9 +170,9 @@ def test_unknown_and_senseless_settings_in_json_are_refused(values, message):
         (TransformConfig, {"brightness": (-0.1, 1.0)}),
         (TransformConfig, {"contrast": (1.4, 0.6)}),
         (TransformConfig, {"blur_sigma": (3.0, 0.1)}),
-        (ObjectiveConfig, {"temperature": 0.0}),
-        (ObjectiveConfig, {"weight": 1.01}),
-        (ObjectiveConfig, {"weight": -0.01}),
+        (ContrastiveObjective, {"temperature": 0.0}),
+        (ContrastiveObjective, {"weight": 1.01}),
+        (ContrastiveObjective, {"weight": -0.01}),
         (OptimiserConfig, {"learning_rate": 0.0}),
         (OptimiserConfig, {"learning_rate": float("nan")}),
         (OptimiserConfig, {"text_learning_rate": 0.0}),
@@ -207,8 +207,8 @@ def test_a_senseless_value_is_one_line_that_names_it(section, values):
         (TransformConfig, {"size": 16, "blur_kernel": 31}),
         (TransformConfig, {"crop": (1.0, 1.0), "flip": 0.0, "degrees": 0.0, "translate": 0.0}),
         (TransformConfig, {"blur_sigma": (0.0, 0.0), "blur_kernel": 1}),
-        (ObjectiveConfig, {"weight": 0.0}),
-        (ObjectiveConfig, {"weight": 1.0}),
+        (ContrastiveObjective, {"weight": 0.0}),
+        (ContrastiveObjective, {"weight": 1.0}),
         (OptimiserConfig, {"batch_size": 2}),
         (ImageEncoderConfig, {"weights": "random"}),
     ],

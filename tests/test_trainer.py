@@ -13,7 +13,14 @@ import torch
 from rich.console import Console
 
 from conftest import read_log, write_corpus
-from convirt.config import OptimiserConfig, PretrainConfig, TransformConfig, ValidationConfig
+from convirt.config import (
+    OBJECTIVES,
+    ContrastiveObjective,
+    OptimiserConfig,
+    PretrainConfig,
+    TransformConfig,
+    ValidationConfig,
+)
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import Batch, TrainingBatches, validation_batches
 from convirt.errors import InputError
@@ -39,7 +46,7 @@ def test_the_rate_is_halved_after_so_many_evaluations_without_a_fall() -> None:
         factors.append(rule.factor)
     assert bests == [True, True, False, False, True, *[False] * 6, True]
     assert factors == [1] * 7 + [0.5] * 3 + [0.25] * 2
-    assert (rule.best_loss, rule.best_step, rule.evaluations) == (1.0, 120, 12)
+    assert (rule.best, rule.best_step, rule.evaluations) == (1.0, 120, 12)
 
 
 def test_the_paper_halves_at_the_fifth_straight_evaluation() -> None:
@@ -122,7 +129,7 @@ def test_validation_sees_plain_views_without_dropout_and_leaves_no_trace(
     for batch in batches:
         with torch.no_grad():
             by_hand.append(float(trainer.method.loss(batch, None)[0]))
-    assert first == pytest.approx(sum(by_hand) / 2, rel=1e-6)
+    assert first == {"loss": pytest.approx(sum(by_hand) / 2, rel=1e-6)}
 
 
 def test_it_learns(tiny_config: Configs, tiny_corpus: Path, tmp_path: Path) -> None:
@@ -160,8 +167,11 @@ def test_the_best_checkpoint_has_the_lowest_loss(tiny_run: Path, tiny_corpus: Pa
 
     path = tiny_run / "best" / "model.safetensors"
     load_weights(trainer.method, read_tensors(path), path)
-    loss = trainer.validate(validation_batches(Corpus.open(tiny_corpus), "val", 16, 8, 0))
-    assert loss == pytest.approx(json.loads((tiny_run / "metrics.json").read_text())["best_validation_loss"], rel=1e-5)
+    figures = trainer.validate(validation_batches(Corpus.open(tiny_corpus), "val", 16, 8, 0))
+    assert figures is not None
+    assert figures["loss"] == pytest.approx(
+        json.loads((tiny_run / "metrics.json").read_text())["best_validation_loss"], rel=1e-5
+    )
 
 
 def test_the_same_seed_gives_the_same_run(
@@ -189,6 +199,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     tiny_corpus: Path, tiny_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METHODS, "spoilt", Spoilt)
+    monkeypatch.setitem(OBJECTIVES, "spoilt", ContrastiveObjective)
     with pytest.raises(InputError, match=r"the loss is nan at step 8; .*lower optimiser.learning_rate") as error:
         pretrain(tiny_config(method="spoilt"), tiny_corpus, tmp_path / "run")
     assert "\n" not in str(error.value)
@@ -245,7 +256,8 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_left(
     refused("no prepared corpus", config, tmp_path / "none", out)
     refused("too few for a batch", tiny_config(optimiser=OptimiserConfig(batch_size=64)), tiny_corpus, out)
     refused("validation share", config, write_corpus(tmp_path / "bare", val=0), out)
-    refused("method 'magic' is unknown; known are convirt", tiny_config(method="magic"), tiny_corpus, out)
+    with pytest.raises(InputError, match="method 'magic' is unknown; known are convirt"):
+        tiny_config(method="magic")
     refused("needs a GPU", tiny_config(precision="16-mixed"), tiny_corpus, out)
     lost = replace(config.text_encoder, source=str(tmp_path / "lost"))
     refused("no such file or folder", tiny_config(text_encoder=lost), tiny_corpus, out)

@@ -29,6 +29,7 @@ from convirt.encoders import (
     load_text_encoder,
 )
 from convirt.errors import InputError
+from convirt.methods import METHODS
 from convirt.training.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, read_tensors, standing_folder
 from convirt.transforms import plain_view, square
 
@@ -159,15 +160,19 @@ def load(
     config = read_config(folder)
     tensors = read_tensors(folder / WEIGHTS)
     parts: dict[str, Any] = {}
-    if part != "text":
+    held = {name.split(".")[0] for name in tensors}
+    if part != "text" and "image_encoder" in held:
         parts["image_encoder"] = load_image_encoder(folder)
-        if any(name.startswith("image_projection.") for name in tensors):
+        if METHODS[config.method].shared_space:
             parts["image_projection"] = Projection(parts["image_encoder"].dim, config.projection)
-    if part != "image":
+    if part != "image" and "text_encoder" in held:
         parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
-        parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
-    if part != "both":
-        tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
+        if METHODS[config.method].shared_space:
+            parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
+    if not parts:
+        raise InputError(f"{run}: a checkpoint of method {config.method!r} has no {part} tower")
+    # Decoders, queues and momentum encoders are of use to training alone.
+    tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
     return Model(config, name=run.name, device=_device(device), **parts)
 

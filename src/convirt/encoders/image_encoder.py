@@ -59,9 +59,33 @@ class ImageEncoder(nn.Module):
         Returns:
             h_v_BD, not normalised.
         """
+        return self.backbone(self._normalised(images_B1RR))
+
+    def grid(self, images_B1RR: Tensor) -> Tensor:
+        """The last feature map, before pooling: one vector for each place of the image.
+
+        Returns:
+            map_BDHW; H = W = R / 32 for most convolutional models.
+
+        Raises:
+            InputError: The model has no such map (a vision transformer gives tokens).
+        """
+        map_BDHW = self.backbone.forward_features(self._normalised(images_B1RR))  # type: ignore[operator]
+        if map_BDHW.ndim != 4:
+            raise InputError(
+                f"{self.architecture.name} has no spatial feature map; take a convolutional image_encoder.name"
+            )
+        return map_BDHW
+
+    @property
+    def grid_dim(self) -> int:
+        """Channels of `grid`."""
+        return int(self.backbone.num_features)  # type: ignore[arg-type]
+
+    def _normalised(self, images_B1RR: Tensor) -> Tensor:
         images_BCRR = (images_B1RR - self.mean_C11) / self.std_C11
         # Convolutions are faster on both processors and GPUs when channels come last.
-        return self.backbone(images_BCRR.contiguous(memory_format=torch.channels_last))
+        return images_BCRR.contiguous(memory_format=torch.channels_last)
 
     def save_architecture(self, folder: Path) -> None:
         """Write `image_encoder.json`, from which `load_image_encoder` rebuilds this module without its weights."""

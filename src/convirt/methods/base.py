@@ -1,35 +1,69 @@
-"""What every pretraining method has in common: the trainer knows nothing else of a method."""
+"""What every pretraining method has in common: the trainer knows nothing else of a method.
+
+Shapes: B pairs in the batch, S side of the prepared images, R side of the views, D size of a feature.
+"""
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from convirt import transforms
 from convirt.config import PretrainConfig
-from convirt.encoders import ImageEncoder
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches, validation_batches
+from convirt.encoders import ImageEncoder, TextEncoder
 
 if TYPE_CHECKING:
+    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
+    from convirt.data.loading.streaming import StreamedCorpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """The figure of `Method.evaluate` that chooses the best checkpoint and steers the learning rate."""
+
+    name: str
+    """Its key."""
+    higher_is_better: bool
+
+
+LOSS = Criterion(name="loss", higher_is_better=False)
 
 
 class Method(nn.Module):
     """A pretraining method: a loss over batches, and the image encoder that it leaves behind.
 
-    A subclass defines `__init__(config, *, folder=None)`, `loss` and `save_architecture`, and is entered in
-    `convirt.methods.METHODS`.
+    A subclass defines `__init__`, `loss` and `save_architecture`, and is entered in `convirt.methods.METHODS`, its
+    constants in `convirt.config.OBJECTIVES`. Whatever else it learns or remembers (momentum encoders, queues,
+    decoders) lies in its modules and buffers, so that a run resumes bit for bit.
     """
 
-    image_encoder: ImageEncoder
-    """f_v, what pretraining is for."""
+    image_encoder: ImageEncoder | None
+    """f_v, what pretraining is for; None for a method that trains a text encoder alone."""
+    shared_space: ClassVar[bool] = False
+    """Whether `image_projection`, `text_encoder` and `text_projection` stand beside `image_encoder`, so that images
+    and texts can be compared."""
+    criterion: ClassVar[Criterion] = LOSS
 
-    def __init__(self, config: PretrainConfig, *, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        *,
+        folder: Path | None = None,
+        corpus: "Corpus | StreamedCorpus | None" = None,
+    ) -> None:
         """Build every module.
 
         Args:
             config: The run's configuration.
             folder: A checkpoint folder whose architecture files to build from, instead of reading initial weights.
+            corpus: The corpus of a run that starts, for what has to be learnt from it first, such as a vocabulary;
+                that then belongs to what `save_architecture` writes.
         """
         super().__init__()
         self.config = config
@@ -39,21 +73,50 @@ class Method(nn.Module):
         """Build the architecture of a checkpoint folder; its state dict is yet to be loaded."""
         return cls(config, folder=folder)
 
+    @classmethod
+    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
+        """The batches that `loss` is given in training."""
+        return TrainingBatches(corpus, config.optimiser.batch_size, config.seed)
+
+    @classmethod
+    def validation_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> ValidationBatches:
+        """The fixed batches that `evaluate` is given."""
+        return validation_batches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
+
     @abstractmethod
     def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch.
 
         Args:
             batch: Prepared images and sentences.
-            generator: CPU generator that the augmentation draws from; None means validation, with no augmentation.
+            generator: CPU generator that the augmentation draws from; None means validation, with no augmentation and
+                no change of any buffer.
 
         Returns:
             The scalar loss, and further scalars to log.
         """
 
+    def evaluate(self, batches: Iterable["Batch"]) -> dict[str, float]:
+        """Figures of the validation batches, in evaluation mode and without gradients; one is the criterion's.
+
+        Returns:
+            `loss`, the mean over the batches, nats.
+        """
+        losses = [float(self.loss(batch, None)[0]) for batch in batches]
+        return {"loss": sum(losses) / len(losses)}
+
     @abstractmethod
     def save_architecture(self, folder: Path) -> None:
         """Write into `folder` all that `from_folder` needs besides the configuration."""
+
+    def draw_views(self, images_B1SS: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Views t_v(x_v) on the method's device, images_B1RR in [0, 1]; whole images when the generator is None."""
+        config = self.config.transform
+        images_B1SS = images_B1SS.to(self.device)
+        if generator is None:
+            return transforms.plain_view(images_B1SS, config.size)
+        parameters = transforms.draw_parameters(config, len(images_B1SS), images_B1SS.shape[-1], generator)
+        return transforms.apply(images_B1SS, parameters, config)
 
     def forward(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The same as `loss`, for wrappers that act on `forward`."""
@@ -67,3 +130,16 @@ class Method(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters lie."""
         return next(self.parameters()).device
+
+
+def encode_views(encoder: ImageEncoder, images_B1RR: Tensor) -> Tensor:
+    """Features h_BD of views, in float32 on a CPU: convolutions in bf16 are slower than that there."""
+    if images_B1RR.is_cuda:
+        return encoder(images_B1RR)
+    with torch.autocast("cpu", enabled=False):
+        return encoder(images_B1RR)
+
+
+def encode_sentences(encoder: TextEncoder, sentences: list[str], device: torch.device) -> Tensor:
+    """Features h_BD of sentences."""
+    return encoder({name: tensor.to(device) for name, tensor in encoder.tokenize(sentences).items()})

@@ -22,7 +22,7 @@ from convirt.config import PretrainConfig, from_dict
 from convirt.errors import InputError
 from convirt.methods import Method
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 OPTIMISER = "optimiser.safetensors"

@@ -55,28 +55,30 @@ def learning_rate(step: int, config: OptimiserConfig, factor: float = 1.0) -> fl
 
 @dataclass
 class PlateauRule:
-    """What the validation losses so far say: the best one, and how far the rate has been lowered.
+    """What the validations so far say: the best one, and how far the rate has been lowered.
 
-    The rate is multiplied by `ValidationConfig.factor` when the loss has not fallen below its lowest value for
-    `patience` straight evaluations; the count then starts anew.
+    The rate is multiplied by `ValidationConfig.factor` when the figure (of most methods the loss) has not become
+    better than its best value for `patience` straight evaluations; the count then starts anew.
     """
 
-    best_loss: float = math.inf
-    """Lowest validation loss so far, nats."""
+    higher_is_better: bool = False
+    """Whether the figure is a score and not a loss."""
+    best: float | None = None
+    """Best figure so far; None before the first evaluation."""
     best_step: int = 0
     """Steps taken when it was measured."""
     evaluations: int = 0
     """Evaluations so far."""
     waited: int = 0
-    """Straight evaluations without a new lowest loss since the last one or the last lowering of the rate."""
+    """Straight evaluations without a new best since the last one or the last lowering of the rate."""
     factor: float = 1.0
     """The rate's factor."""
 
-    def update(self, loss: float, step: int, config: ValidationConfig) -> bool:
-        """Take in the validation loss after `step` steps; says whether it is the lowest so far."""
+    def update(self, figure: float, step: int, config: ValidationConfig) -> bool:
+        """Take in the figure of the validation after `step` steps; says whether it is the best so far."""
         self.evaluations += 1
-        if loss < self.best_loss:
-            self.best_loss, self.best_step, self.waited = loss, step, 0
+        if self.best is None or (figure > self.best if self.higher_is_better else figure < self.best):
+            self.best, self.best_step, self.waited = figure, step, 0
             return True
         self.waited += 1
         if self.waited == config.patience:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches, validation_batches
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches
 from convirt.data.loading.streaming import StreamedCorpus, open_corpus
 from convirt.errors import InputError
 from convirt.methods import METHODS
@@ -63,18 +63,17 @@ def pretrain(
     """
     out = Path(out).absolute() if Path(out).name == "" else Path(out)
     console = Console()
-    _check_method(config)
     pairs = open_corpus(corpus)
-    train = TrainingBatches(pairs, config.optimiser.batch_size, config.seed)
-    validation = validation_batches(pairs, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
+    method_class = METHODS[config.method]
+    train = method_class.training_batches(pairs, config)
+    validation = method_class.validation_batches(pairs, config)
     if not dry_run:
         _check_folder(out, resume)
         if resume:
             _check_same(out, config, pairs)
     with _reproducible(), _disk_errors(out):
         last = standing_folder(out / "last") if resume else None
-        method_class = METHODS[config.method]
-        method = method_class(config) if last is None else method_class.from_folder(config, last)
+        method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
         trainer = Trainer(method, config, make_fabric(config))
         if dry_run:
             print_plan(make_plan(trainer, train, validation), console)
@@ -110,7 +109,8 @@ def _fit(
     metrics = run_metrics(trainer, corpus)
     write_json(out / METRICS, metrics)
     console.print(
-        f"lowest validation loss {metrics['best_validation_loss']:.4f} at step {metrics['best_step']}: {out / 'best'}",
+        f"best validation {trainer.method.criterion.name} {trainer.plateau.best:.4f} at step "
+        f"{trainer.plateau.best_step}: {out / 'best'}",
         highlight=False,
         soft_wrap=True,
     )
@@ -126,7 +126,7 @@ def run_metrics(trainer: Trainer, corpus: Corpus | StreamedCorpus) -> dict[str, 
         "seeds": [config.seed],
         "versions": versions(),
         "data": {"corpus": corpus.fingerprint, "train_pairs": len(corpus.indices("train"))},
-        "best_validation_loss": trainer.plateau.best_loss,
+        f"best_validation_{trainer.method.criterion.name}": trainer.plateau.best,
         "best_step": trainer.plateau.best_step,
         "steps": trainer.step,
         "evaluations": trainer.plateau.evaluations,
@@ -136,11 +136,6 @@ def run_metrics(trainer: Trainer, corpus: Corpus | StreamedCorpus) -> dict[str, 
         "pairs_per_s": trainer.step * config.optimiser.batch_size / seconds if seconds else None,
         "wall_time_s": trainer.seconds,
     }
-
-
-def _check_method(config: PretrainConfig) -> None:
-    if config.method not in METHODS:
-        raise InputError(f"method {config.method!r} is unknown; known are {', '.join(METHODS)}")
 
 
 def _check_folder(out: Path, resume: bool) -> None:

@@ -58,17 +58,19 @@ class Run:
     def _evaluate(self, validation: ValidationBatches, stop: StopRequest) -> None:
         trainer = self.trainer
         before = time.monotonic()
-        loss = trainer.validate(validation, stop)
-        if loss is None:
+        figures = trainer.validate(validation, stop)
+        if figures is None:
             return  # asked to stop: the evaluation is still due, and comes first when the run goes on
-        best = trainer.plateau.update(loss, trainer.step, trainer.config.validation)
+        criterion, plateau = trainer.method.criterion, trainer.plateau
+        figure, extreme = figures[criterion.name], "highest" if criterion.higher_is_better else "lowest"
+        best = plateau.update(figure, trainer.step, trainer.config.validation)
         trainer.evaluated = trainer.step
-        plateau = trainer.plateau
-        row = {"loss": loss, "lowest": plateau.best_loss, "best": best, "rate_factor": plateau.factor}
+        assert plateau.best is not None
+        row = {**figures, extreme: plateau.best, "best": best, "rate_factor": plateau.factor}
         self.log.row("validation", trainer.step, {**row, "seconds": round(time.monotonic() - before, 3)})
         self.display.line(
-            f"step {trainer.step}: validation loss {loss:.4f}"
-            + (", the lowest so far" if best else f" (lowest {plateau.best_loss:.4f} at step {plateau.best_step})")
+            f"step {trainer.step}: validation {criterion.name} {figure:.4f}"
+            + (f", the {extreme} so far" if best else f" ({extreme} {plateau.best:.4f} at step {plateau.best_step})")
         )
         if best:
             trainer.save(self.folder / "best")

@@ -4,7 +4,7 @@ Steps, validation, rate halving, stopping and the best checkpoint are those of C
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,10 @@ def total_steps(config: PretrainConfig) -> int:
     return by_rule if config.max_steps is None else min(by_rule, config.max_steps)
 
 
+class _Stopped(Exception):
+    """An evaluation is given up, as the run is to stop."""
+
+
 class Trainer:
     """A method, its optimiser, and how far they have come."""
 
@@ -87,7 +91,7 @@ class Trainer:
         """Steps taken."""
         self.evaluated = 0
         """Steps taken at the last evaluation."""
-        self.plateau = PlateauRule()
+        self.plateau = PlateauRule(higher_is_better=method.criterion.higher_is_better)
         self.seconds = 0.0
         """Wall time of the run so far, over all its parts."""
         self.training_seconds = 0.0
@@ -147,20 +151,30 @@ class Trainer:
             )
 
     @torch.no_grad()
-    def validate(self, batches: Sequence[Batch] | ValidationBatches, stop: StopRequest | None = None) -> float | None:
-        """Mean loss over fixed batches, without augmentation or dropout, nats; None when asked to stop meanwhile."""
+    def validate(
+        self, batches: Sequence[Batch] | ValidationBatches, stop: StopRequest | None = None
+    ) -> dict[str, float] | None:
+        """The method's figures of fixed batches, without augmentation or dropout; None when asked to stop meanwhile.
+
+        Raises:
+            InputError: A figure is not finite.
+        """
         self.method.eval()
-        total = 0.0
-        with read_ahead(batches, range(len(batches)), self.config.workers) as ahead:
+
+        def on_device(ahead: Iterator[Batch]) -> Iterator[Batch]:
             for batch in ahead:
                 if stop:
-                    return None
-                with self.fabric.autocast():
-                    loss, _ = self.method.loss(batch.to(self.fabric.device), None)
-                total += float(loss)
-        mean = total / len(batches)
-        self._require_finite(math.isfinite(mean), f"the validation loss is {mean} after step {self.step}")
-        return mean
+                    raise _Stopped
+                yield batch.to(self.fabric.device)
+
+        try:
+            with read_ahead(batches, range(len(batches)), self.config.workers) as ahead, self.fabric.autocast():
+                figures = self.method.evaluate(on_device(ahead))
+        except _Stopped:
+            return None
+        for name, value in figures.items():
+            self._require_finite(math.isfinite(value), f"the validation {name} is {value} after step {self.step}")
+        return figures
 
     def save(self, folder: Path, *, resumable: dict[str, Any] | None = None) -> None:
         """Write a checkpoint, with all that resuming needs if `resumable` (further values to keep) is given.
@@ -176,8 +190,7 @@ class Trainer:
         state = {
             "step": self.step,
             "evaluated": self.evaluated,
-            # JSON has no infinity: before the first evaluation there is no best loss.
-            "plateau": {k: v for k, v in asdict(self.plateau).items() if v != math.inf},
+            "plateau": asdict(self.plateau),
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
             "precision": self.fabric.strategy.precision.state_dict(),

@@ -36,6 +36,8 @@ class Batch:
     holds 16 bits."""
     sentences: list[str]
     """The drawn sentence t_u(x_u) of each pair."""
+    reports: list[tuple[str, ...]]
+    """All sentences of each pair's report, in their order."""
     indices: np.ndarray
     """Which pairs of the corpus they are, int64 [B]."""
     step: int
@@ -130,12 +132,14 @@ class Batches(Dataset[Batch]):
         chosen = draw_views(images, sentence_counts, seed)
         drawn: list[Tensor] = []
         sentences: list[str] = []
+        reports: list[tuple[str, ...]] = []
         for index, image, sentence in zip(indices[rows], *(which[rows] for which in chosen), strict=True):
             pair = self.corpus.pair(int(index))
             drawn.append(decode(pair.images[image]))
             sentences.append(pair.sentences[sentence])
+            reports.append(tuple(pair.sentences))
         images_B1SS = _canvas(drawn, self.corpus.image_size)
-        return Batch(images_B1SS=images_B1SS, sentences=sentences, indices=indices[rows], step=step)
+        return Batch(images_B1SS=images_B1SS, sentences=sentences, reports=reports, indices=indices[rows], step=step)
 
     def _needed(self, epoch: int, place: int, rows: slice) -> np.ndarray:
         """The shards that some rows of this batch and of the next ones lie in, the most urgent first."""

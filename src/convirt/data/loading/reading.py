@@ -84,6 +84,7 @@ def _join(parts: Sequence[Batch]) -> Batch:
     return Batch(
         images_B1SS=torch.cat(images),
         sentences=[sentence for part in parts for sentence in part.sentences],
+        reports=[report for part in parts for report in part.reports],
         indices=np.concatenate([part.indices for part in parts]),
         step=parts[0].step,
     )
