@@ -97,6 +97,11 @@ VERBS: dict[str, Verb] = {
         "convirt.evaluation.classification.classify:classify",
         ("runs",),
     ),
+    "zero-shot": Verb(
+        "classification from prompts alone, by runs with a shared space",
+        "convirt.evaluation.zero_shot.zero_shot:zero_shot",
+        ("runs",),
+    ),
     "retrieve": Verb(
         "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
     ),

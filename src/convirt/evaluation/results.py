@@ -88,7 +88,8 @@ class Results:
         """Print the figures of each head, or of the retrieval tasks, and then the differences."""
         console = console or Console()
         for head in dict.fromkeys(row["head"] for row in self.rows):
-            console.print(_figures([row for row in self.rows if row["head"] == head]))
+            title = "retrieval" if self.verb == "retrieve" else self.verb
+            console.print(_figures([row for row in self.rows if row["head"] == head], title))
         if self.comparisons:
             console.print(_differences(self.comparisons))
         for note in self.notes:
@@ -146,12 +147,12 @@ def share(fraction: float) -> str:
     return "all" if fraction == 1 else f"{100 * fraction:g} %"
 
 
-def _figures(rows: Sequence[Row]) -> Table:
+def _figures(rows: Sequence[Row], title: str) -> Table:
     """Methods as columns, as in the paper; tasks, metrics and label fractions as rows; chance in the last column."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     tasks = list(dict.fromkeys((row["task"], row["space"]) for row in rows))
     head = rows[0]["head"]
-    title = f"{tasks[0][0]}, {HEADS[head]}" if head else "retrieval"
+    title = f"{tasks[0][0]}, {HEADS[head]}" if head else title
     table = Table(title=title, title_justify="left", caption=_caption(rows), caption_justify="left")
     for name in ("metric", "labels") if head else ("task (space)", "metric"):
         table.add_column(name, no_wrap=name == "metric")
