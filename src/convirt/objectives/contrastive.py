@@ -1,4 +1,4 @@
-"""The equations of the objectives.
+"""Contrastive objectives between images and texts: softmax over the pairs of a minibatch.
 
 Shapes: N pairs in the minibatch, D size of the shared space.
 """
