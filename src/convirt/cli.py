@@ -105,6 +105,11 @@ VERBS: dict[str, Verb] = {
     "retrieve": Verb(
         "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
     ),
+    "tsne": Verb(
+        "images of chosen categories in a plane, before and after pretraining",
+        "convirt.analysis.embedding.tsne:tsne",
+        ("runs",),
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""Pictures of the feature space, and numbers beside them."""

@@ -1,0 +1,49 @@
+"""Pictures on disk: each as PNG and SVG, whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from convirt.errors import InputError
+
+DPI = 160
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write `path`.png and `path`.svg, and close the figure.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    details: dict[str, dict[str, Any]] = {"png": {"dpi": DPI}, "svg": {"metadata": {"Date": None}}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for kind, options in details.items():
+            temporary = path.with_name(f".{path.name}.new.{kind}")
+            figure.savefig(temporary, format=kind, bbox_inches="tight", **options)
+            os.replace(temporary, path.with_name(f"{path.name}.{kind}"))
+    except OSError as error:
+        raise InputError(f"cannot write the picture to {path.parent}: {error.strerror or error}") from error
+    finally:
+        plt.close(figure)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}") from error
