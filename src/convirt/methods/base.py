@@ -35,6 +35,18 @@ class Criterion:
 LOSS = Criterion(name="loss", higher_is_better=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that are trained alike."""
+
+    parameters: dict[str, nn.Parameter]
+    """By their names in the method."""
+    rate_share: float = 1.0
+    """Their learning rate as a part of the run's."""
+    decays: bool = True
+    """Whether weight decay acts on them."""
+
+
 class Method(nn.Module):
     """A pretraining method: a loss over batches, and the image encoder that it leaves behind.
 
@@ -125,6 +137,28 @@ class Method(nn.Module):
     def parameters_to_train(self) -> dict[str, nn.Parameter]:
         """Name and tensor of each trained parameter: exactly what the optimiser gets."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """How the trained parameters share learning rates and weight decay; together they are all of them.
+
+        The text encoder has the learning rate that the configuration gives it; weight decay acts where `decays` says.
+        """
+        optimiser = self.config.optimiser
+        text_share = (
+            1.0 if optimiser.text_learning_rate is None else optimiser.text_learning_rate / optimiser.learning_rate
+        )
+        members: dict[tuple[float, bool], dict[str, nn.Parameter]] = {}
+        for name, parameter in self.parameters_to_train().items():
+            share = text_share if name.startswith("text_encoder.") else 1.0
+            members.setdefault((share, self.decays(name, parameter)), {})[name] = parameter
+        return [
+            ParameterGroup(parameters=parameters, rate_share=share, decays=decays)
+            for (share, decays), parameters in members.items()
+        ]
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay acts on a parameter: here on all (ConVIRT, appendix A, excepts none)."""
+        return True
 
     @property
     def device(self) -> torch.device:

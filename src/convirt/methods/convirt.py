@@ -1,62 +1,20 @@
-"""ConVIRT: contrastive learning of an image encoder from paired text (section 2).
+"""ConVIRT: contrastive learning of an image encoder from paired text (section 2)."""
 
-Shapes: B pairs in the batch, R side of the views, D size of a feature or of the shared space.
-"""
-
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from convirt.config import ContrastiveObjective, PretrainConfig
-from convirt.data.loading.loader import derive_seed
-from convirt.encoders import (
-    ImageEncoder,
-    Projection,
-    TextEncoder,
-    build_image_encoder,
-    build_text_encoder,
-    load_image_encoder,
-    load_text_encoder,
-)
-from convirt.methods.base import Method, encode_sentences, encode_views
+from convirt.config import ContrastiveObjective
+from convirt.methods.two_towers import TwoTowers, agreement
 from convirt.objectives import bidirectional_contrastive_loss
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
-class ConVIRT(Method):
+class ConVIRT(TwoTowers):
     """v = g_v(f_v(t_v(x_v))) and u = g_u(f_u(t_u(x_u))), drawn together for true pairs (section 2.2)."""
-
-    image_encoder: ImageEncoder
-    shared_space = True
-
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
-    ) -> None:
-        super().__init__(config, folder=folder)
-        towers = build_towers(config, folder)
-        self.image_encoder, self.text_encoder, self.image_projection, self.text_projection = towers
-
-    def encode_image(self, images_B1RR: Tensor) -> tuple[Tensor, Tensor]:
-        """Features h_v and unit vectors v of the shared space, from float views in [0, 1]."""
-        features = encode_views(self.image_encoder, images_B1RR.to(self.device))
-        return features, F.normalize(self.image_projection(features).float(), dim=1)
-
-    def encode_text(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
-        """Features h_u and unit vectors u of the shared space, from sentences."""
-        features = encode_sentences(self.text_encoder, sentences, self.device)
-        return features, F.normalize(self.text_projection(features).float(), dim=1)
 
     def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The bidirectional contrastive loss of one batch (see `Method.loss`).
@@ -70,46 +28,3 @@ class ConVIRT(Method):
         _, u_BD = self.encode_text(batch.sentences)
         loss = bidirectional_contrastive_loss(v_BD, u_BD, objective.temperature, objective.weight)
         return loss, agreement(v_BD.detach(), u_BD.detach(), batch.sentences)
-
-    def save_architecture(self, folder: Path) -> None:
-        """Write `image_encoder.json` and `text_encoder/` (configuration and tokenizer files)."""
-        self.image_encoder.save_architecture(folder)
-        self.text_encoder.save_architecture(folder)
-
-
-def build_towers(
-    config: PretrainConfig, folder: Path | None
-) -> tuple[ImageEncoder, TextEncoder, Projection, Projection]:
-    """f_v, f_u, g_v and g_u, from initial weights or from the architecture files of a checkpoint folder."""
-    if folder is None:
-        image_encoder = build_image_encoder(config.image_encoder, seed=derive_seed(config.seed, "image encoder"))
-        text_encoder = build_text_encoder(config.text_encoder, seed=derive_seed(config.seed, "text encoder"))
-    else:
-        image_encoder = load_image_encoder(folder)
-        text_encoder = load_text_encoder(folder, config.text_encoder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "projections"))
-        image_projection = Projection(image_encoder.dim, config.projection)
-        text_projection = Projection(text_encoder.dim, config.projection)
-    return image_encoder, text_encoder, image_projection, text_projection
-
-
-def agreement(v_BD: Tensor, u_BD: Tensor, sentences: list[str]) -> dict[str, float]:
-    """How well a batch's images and sentences find each other, for the log.
-
-    Returns:
-        `repeated_sentences` (share of the sentences that stand in the batch more than once: false negatives of a
-        contrastive loss), with `image_to_text_accuracy` and `text_to_image_accuracy` (how often the most similar of
-        the batch is the own one, or one with the same sentence).
-    """
-    counts = Counter(sentences)
-    numbers = {sentence: number for number, sentence in enumerate(counts)}
-    sentence_B = torch.tensor([numbers[sentence] for sentence in sentences])
-    similarity_BB = (v_BD @ u_BD.T).cpu()
-    right_text_B = sentence_B[similarity_BB.argmax(dim=1)] == sentence_B
-    right_image_B = sentence_B[similarity_BB.argmax(dim=0)] == sentence_B
-    return {
-        "repeated_sentences": sum(count for count in counts.values() if count > 1) / len(sentences),
-        "image_to_text_accuracy": right_text_B.float().mean().item(),
-        "text_to_image_accuracy": right_image_B.float().mean().item(),
-    }

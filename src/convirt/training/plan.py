@@ -44,13 +44,16 @@ class Plan:
 
 
 def count_parameters(method: nn.Module) -> dict[str, tuple[int, int]]:
-    """Trained and frozen parameters of each part."""
+    """Trained and frozen parameters of each part, and of the method itself where it has any."""
+    parts = {name: list(part.parameters()) for name, part in method.named_children()}
+    if own := list(method.parameters(recurse=False)):
+        parts["method itself"] = own
     return {
         name: (
-            sum(p.numel() for p in part.parameters() if p.requires_grad),
-            sum(p.numel() for p in part.parameters() if not p.requires_grad),
+            sum(p.numel() for p in parameters if p.requires_grad),
+            sum(p.numel() for p in parameters if not p.requires_grad),
         )
-        for name, part in method.named_children()
+        for name, parameters in parts.items()
     }
 
 
