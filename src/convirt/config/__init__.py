@@ -1,6 +1,17 @@
 """Every setting of a run, as frozen dataclasses; the defaults are the paper's chest encoder."""
 
-from convirt.config.objectives import OBJECTIVES, ContrastiveObjective, Objective
+from convirt.config.objectives import (
+    OBJECTIVES,
+    AttentionLSTMObjective,
+    BinaryObjective,
+    CaptioningObjective,
+    ContrastiveObjective,
+    LearnedTemperatureObjective,
+    MaskedLanguageObjective,
+    MeshedTransformerObjective,
+    Objective,
+    SemanticMatchingObjective,
+)
 from convirt.config.parts import (
     ImageEncoderConfig,
     OptimiserConfig,
@@ -14,12 +25,19 @@ from convirt.config.reading import from_dict
 
 __all__ = [
     "OBJECTIVES",
+    "AttentionLSTMObjective",
+    "BinaryObjective",
+    "CaptioningObjective",
     "ContrastiveObjective",
     "ImageEncoderConfig",
+    "LearnedTemperatureObjective",
+    "MaskedLanguageObjective",
+    "MeshedTransformerObjective",
     "Objective",
     "OptimiserConfig",
     "PretrainConfig",
     "ProjectionConfig",
+    "SemanticMatchingObjective",
     "TextEncoderConfig",
     "TransformConfig",
     "ValidationConfig",
