@@ -32,15 +32,84 @@ def bidirectional_contrastive_loss(
     Raises:
         ValueError: The two matrices differ in shape, are empty or are no matrices, or a constant is out of range.
     """
-    if v_ND.ndim != 2 or v_ND.shape != u_ND.shape or v_ND.shape[0] == 0:
-        raise ValueError(f"expected two equal, nonempty N x D matrices, got {tuple(v_ND.shape)}, {tuple(u_ND.shape)}")
     if temperature <= 0 or not 0 <= weight <= 1:
         raise ValueError(f"temperature must be positive and weight in [0, 1], got {temperature} and {weight}")
     with torch.autocast(device_type=v_ND.device.type, enabled=False):
-        dtype = torch.promote_types(torch.promote_types(v_ND.dtype, u_ND.dtype), torch.float32)
-        v_ND, u_ND = F.normalize(v_ND.to(dtype), dim=1), F.normalize(u_ND.to(dtype), dim=1)
-        logits_NN = v_ND @ u_ND.T / temperature
+        logits_NN = cosine_similarities(v_ND, u_ND) / temperature
         own_N = torch.arange(len(logits_NN), device=logits_NN.device)
         image_to_text = F.cross_entropy(logits_NN, own_N)
         text_to_image = F.cross_entropy(logits_NN.T, own_N)
         return weight * image_to_text + (1 - weight) * text_to_image
+
+
+def scaled_contrastive_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor) -> Tensor:
+    """The symmetric loss of CLIP (Radford et al. 2021, figure 3), whose temperature is learned.
+
+    With <v, u> the cosine similarity and s the scale, which stands for 1 / tau::
+
+        L = mean_i ( -log softmax_k(s <v_i, u_k>)_i - log softmax_k(s <u_i, v_k>)_i ) / 2
+
+    Args:
+        v_ND: Image vectors, not necessarily of unit length; row i belongs to row i of `u_ND`.
+        u_ND: Text vectors.
+        scale: s, a positive scalar that may want a gradient.
+
+    Returns:
+        The scalar loss, in float32 or better.
+
+    Raises:
+        ValueError: The two matrices differ in shape, are empty or are no matrices.
+    """
+    with torch.autocast(device_type=v_ND.device.type, enabled=False):
+        logits_NN = scale * cosine_similarities(v_ND, u_ND)
+        own_N = torch.arange(len(logits_NN), device=logits_NN.device)
+        return (F.cross_entropy(logits_NN, own_N) + F.cross_entropy(logits_NN.T, own_N)) / 2
+
+
+def semantic_matching_loss(
+    v_ND: Tensor, u_ND: Tensor, image_findings_NC: Tensor, text_findings_NC: Tensor, scale: Tensor
+) -> Tensor:
+    """The semantic matching loss of MedCLIP (Wang et al. 2022, section 3.4), for images and texts that are no pairs.
+
+    With s_ij the cosine similarity of the findings of image i and of text j, and z_ij that of their vectors::
+
+        y(v->u)_ij = softmax_j(s_ij)            y(u->v)_ji = softmax_i(s_ij)
+        p(v->u)_ij = softmax_j(z_ij / tau)      p(u->v)_ji = softmax_i(z_ij / tau)
+        L(v->u) = -mean_i sum_j y(v->u)_ij log p(v->u)_ij, L(u->v) likewise, L = (L(v->u) + L(u->v)) / 2
+
+    Args:
+        v_ND: Image vectors, not necessarily of unit length.
+        u_ND: Text vectors.
+        image_findings_NC: Findings of each image, multi-hot; no row may be zero.
+        text_findings_NC: Findings of each text.
+        scale: 1 / tau, a positive scalar that may want a gradient.
+
+    Returns:
+        The scalar loss, in float32 or better. Its least value is the entropy of the soft targets, not 0.
+
+    Raises:
+        ValueError: Shapes do not fit, or something has no finding at all: it has no direction.
+    """
+    if len(image_findings_NC) != len(v_ND) or image_findings_NC.shape != text_findings_NC.shape:
+        shapes = (tuple(v_ND.shape), tuple(image_findings_NC.shape), tuple(text_findings_NC.shape))
+        raise ValueError(f"expected two equal N x C matrices of findings, got {shapes[1]}, {shapes[2]} for {shapes[0]}")
+    if not bool((image_findings_NC.any(dim=1) & text_findings_NC.any(dim=1)).all()):
+        raise ValueError("a row without any finding has no direction; give it a class of its own, such as No Finding")
+    with torch.autocast(device_type=v_ND.device.type, enabled=False):
+        logits_NN = scale * cosine_similarities(v_ND, u_ND)
+        meaning_NN = cosine_similarities(image_findings_NC, text_findings_NC).to(logits_NN.dtype)
+        image_to_text = F.cross_entropy(logits_NN, meaning_NN.softmax(dim=1))
+        text_to_image = F.cross_entropy(logits_NN.T, meaning_NN.T.softmax(dim=1))
+        return (image_to_text + text_to_image) / 2
+
+
+def cosine_similarities(a_ND: Tensor, b_ND: Tensor) -> Tensor:
+    """<a_i, b_k> for all i and k, [N, N], in float32 or better; call it outside of autocast.
+
+    Raises:
+        ValueError: The two matrices differ in shape, are empty or are no matrices.
+    """
+    if a_ND.ndim != 2 or a_ND.shape != b_ND.shape or a_ND.shape[0] == 0:
+        raise ValueError(f"expected two equal, nonempty N x D matrices, got {tuple(a_ND.shape)}, {tuple(b_ND.shape)}")
+    dtype = torch.promote_types(torch.promote_types(a_ND.dtype, b_ND.dtype), torch.float32)
+    return F.normalize(a_ND.to(dtype), dim=1) @ F.normalize(b_ND.to(dtype), dim=1).T
