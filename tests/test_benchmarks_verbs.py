@@ -64,7 +64,7 @@ def test_a_benchmark_is_scored_as_the_paper_says(name, tmp_path, oracle, capsys)
         assert (row["task"], row["benchmark"], row["split"]) == (name, name, options[1])
         assert row["lists_sha256"] == dict(benchmark.lists)
         assert row["notes"] == list(benchmark.notes)
-    head = written["config"]["protocol"]["paper_head"]
+    head = written["config"]["protocol"]["schedule"]
     assert head["learning_rate"] == (1e-3 if name == "covidx4" else 1e-4)
     assert head["select_on"] == metric
     assert mean_of(results, "oracle", metric) > 0.9 > mean_of(results, "random", metric)
@@ -150,7 +150,7 @@ def test_a_real_encoder_and_the_command_line(tmp_path, tiny_run, capsys):
     cli.main(["classify", str(tiny_run), "--table", str(tmp_path / "b"), "--out", str(tmp_path / "out"), *options])
     assert "10 patients" in capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
-    assert {row["method"] for row in rows} == {"random", "tiny"}
+    assert {row["method"] for row in rows} == {"metadata", "random", "tiny"}
 
 
 def test_mistakes_with_a_benchmark_are_one_line(tmp_path, oracle):

@@ -35,7 +35,7 @@ def test_an_oracle_beside_a_blind_baseline(archive, monkeypatch, capsys):
     written = json.loads((archive["out"] / "metrics.json").read_text())
     assert written["rows"] == json.loads(json.dumps(results.rows))
     assert set(written) >= {"format", "verb", "config", "seeds", "versions", "data", "rows", "comparisons"}
-    assert (written["format"], written["verb"], written["seeds"]) == (1, "classify", [0, 1])
+    assert (written["format"], written["verb"], written["seeds"]) == (2, "classify", [0, 1])
     assert written["data"]["splits"] == {"test": 40, "train": 40, "val": 40}
     assert len(written["data"]["images_sha256"]) == 64
     assert oracle.images_seen == made["random"].images_seen == 120  # once each

@@ -9,10 +9,13 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from convirt.errors import InputError
-from convirt.evaluation.classification import linear_head
-from convirt.evaluation.classification.linear_evaluation import LinearProtocol, check_task, evaluate_features
-from convirt.evaluation.classification.linear_head import PaperHeadConfig, train_heads
+from convirt.evaluation.classification import linear_head, schedule
+from convirt.evaluation.classification.evaluation import evaluate
+from convirt.evaluation.classification.linear_evaluation import train_linear
+from convirt.evaluation.classification.linear_head import train_heads
 from convirt.evaluation.classification.logistic_regression import fit_logistic
+from convirt.evaluation.classification.protocol import ClassificationProtocol, check_task
+from convirt.evaluation.classification.schedule import Plateau, Schedule
 from convirt.evaluation.inputs.features import LabelledFeatures
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.statistics.metrics import mean_auc, one_hot
@@ -30,6 +33,11 @@ def features(rows, *, dim=12, classes=3, signal=1.5, seed=0, multi_label=False):
     if multi_label:
         targets[rng.random(targets.shape) < 0.1] = np.nan
     return LabelledFeatures(features_ND=values, targets_NC=targets, multi_label=multi_label)
+
+
+def evaluate_features(methods, table, protocol, *, task, baselines=()):
+    found = evaluate(train_linear(methods, table, protocol), table, protocol, task=task, baselines=baselines)
+    return found.rows, found.comparisons, found.predictions
 
 
 def table_of(data, patients_of=2):
@@ -72,7 +80,7 @@ def test_the_slope_is_that_of_torchs_loss(multi_label):
 def test_one_head_is_torchs_linear_layer_under_torchs_adam(multi_label):
     """Without dropout and with one minibatch a step, the head is a few lines of torch."""
     train, val = features(20, multi_label=multi_label), features(40, seed=1, multi_label=multi_label)
-    config = PaperHeadConfig(dropout=0.0, max_epochs=7, patience=100, stop_after=100, learning_rate=0.05)
+    config = Schedule(dropout=0.0, max_epochs=7, patience=100, stop_after=100, learning_rate=0.05)
     heads = train_heads(train, val, [np.arange(20)], [3], config)
     weight, bias = linear_head._initial(12, 3, [3])
     layer = torch.nn.Linear(12, 3)
@@ -97,7 +105,7 @@ def test_heads_trained_together_end_as_alone():
     """Subsets of different sizes too: a seed that has run out of rows must not step."""
     train, val, test = features(300), features(150, seed=1), features(100, seed=2)
     subsets = [np.arange(0, 300, 2), np.arange(50, 250), np.arange(10)]
-    config = PaperHeadConfig(learning_rate=3e-3, max_epochs=25, batch_size=32)
+    config = Schedule(learning_rate=3e-3, max_epochs=25, batch_size=32)
     together = train_heads(train, val, subsets, [0, 1, 2], config)
     for s, subset in enumerate(subsets):
         alone = train_heads(train, val, [subset], [s], config)
@@ -111,7 +119,7 @@ def test_every_epoch_visits_each_row_once_and_drops_a_fifth():
     subsets = [np.arange(100, 200), np.arange(7)]  # four steps, and four passes of one step
     seen: list[list[int]] = [[], []]
     kept = []
-    for rows, valid, keep in linear_head._minibatches(subsets, [0, 1], 1, 50, PaperHeadConfig(batch_size=32)):
+    for rows, valid, keep in linear_head._minibatches(subsets, [0, 1], 1, 50, Schedule(batch_size=32)):
         for s in range(2):
             seen[s] += rows[s][valid[s]].tolist()
             kept.append(keep[s][valid[s]].flatten())
@@ -123,8 +131,8 @@ def test_every_epoch_visits_each_row_once_and_drops_a_fifth():
 
 def test_the_rate_halves_after_three_epochs_and_training_stops_after_ten(monkeypatch):
     scores = iter([0.5, 0.6] + [0.6] * 30)
-    monkeypatch.setattr(linear_head, "selection_score", lambda *_: next(scores))
-    plateau = linear_head._Plateau(1, PaperHeadConfig())
+    monkeypatch.setattr(schedule, "selection_score", lambda *_: next(scores))
+    plateau = Plateau(1, Schedule())
     rates, active = [], []
     for epoch in range(1, 14):
         plateau.update(epoch, np.zeros((1, 2, 2), np.float32), np.zeros((2, 2)))
@@ -174,12 +182,12 @@ def test_an_oracle_scores_one_and_noise_scores_chance(multi_label, head):
     if multi_label:  # what a gap hides must not be in the oracle either way
         oracle = (features(600, multi_label=True, classes=4, signal=8.0)).features_ND
     methods = {"random": rng.normal(size=(600, 12)).astype(np.float32), "oracle": oracle}
-    protocol = LinearProtocol(
+    protocol = ClassificationProtocol(
         fractions=(0.1, 1.0),
         seeds=(0, 1, 2),
         heads=(head,),
         resamples=300,
-        paper_head=PaperHeadConfig(learning_rate=0.05),
+        schedule=Schedule(learning_rate=0.05),
     )
     rows, comparisons, predictions = evaluate_features(methods, table, protocol, task="t", baselines=("random",))
     for row in rows:
@@ -209,7 +217,7 @@ def test_nothing_is_chosen_on_test():
     other = LabelledFeatures(features_ND=data.features_ND.copy(), targets_NC=data.targets_NC.copy(), multi_label=False)
     other.features_ND[250:] *= 3
     other.targets_NC[200:] = np.roll(other.targets_NC[200:], 1, axis=1)
-    protocol = LinearProtocol(fractions=(0.2, 1.0), seeds=(0, 1), resamples=20)
+    protocol = ClassificationProtocol(fractions=(0.2, 1.0), seeds=(0, 1), resamples=20)
     found = [evaluate_features({"m": x.features_ND}, table_of(x), protocol, task="t") for x in (data, other)]
     assert [r["selected"] for r in found[0][0]] == [r["selected"] for r in found[1][0]]
     for key in ("paper|0.2|m", "paper|1|m", "logistic|0.2|m", "logistic|1|m"):
@@ -221,7 +229,7 @@ def test_chance_of_accuracy_is_the_commonest_class_of_training():
     data = features(300)
     codes = np.r_[np.tile([0, 0, 1, 2], 25), np.tile([0, 1, 2, 2], 50)]
     data = LabelledFeatures(features_ND=data.features_ND, targets_NC=one_hot(codes, 3), multi_label=False)
-    protocol = LinearProtocol(fractions=(1.0,), seeds=(0,), heads=("logistic",), resamples=20)
+    protocol = ClassificationProtocol(fractions=(1.0,), seeds=(0,), heads=("logistic",), resamples=20)
     rows, _, _ = evaluate_features({"m": data.features_ND}, table_of(data), protocol, task="t")
     row = next(row for row in rows if row["metric"] == "accuracy")
     assert row["chance"] == 0.25
@@ -236,14 +244,14 @@ def test_unusable_tasks_are_refused_before_any_work():
         rows = table.rows(changed)
         table.targets_NC[rows] = one_hot(np.zeros(len(rows), int), 3)
         with pytest.raises(InputError, match=message):
-            check_task(table, LinearProtocol())
+            check_task(table, ClassificationProtocol())
         data = features(300)
     with pytest.raises(InputError, match="not defined for several labels"):
         check_task(
-            table_of(features(300, multi_label=True)), LinearProtocol(paper_head=PaperHeadConfig(select_on="accuracy"))
+            table_of(features(300, multi_label=True)), ClassificationProtocol(schedule=Schedule(select_on="accuracy"))
         )
     for options in ({"heads": ("mlp",)}, {"fractions": ()}, {"seeds": (0, 0)}):
         with pytest.raises(InputError):
-            LinearProtocol(**options)
+            ClassificationProtocol(**options)
     with pytest.raises(InputError, match="learning rate"):
-        PaperHeadConfig(learning_rate=0.0)
+        Schedule(learning_rate=0.0)

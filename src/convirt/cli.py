@@ -41,7 +41,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "demo": Verb("the main job on the embedded phantom archive, with a report to look at", "convirt.demo:demo"),
-    "phantom": Verb("write an archive of phantom radiographs with reports", "convirt.data.phantom.archive:phantom"),
+    "phantom": Verb("write an archive of phantom radiographs with reports", "convirt.data.phantom.boxes:phantom"),
     "prepare archive": Verb(
         "turn a folder of images and a table of reports into a corpus", "convirt.data.preparing.archive:prepare_archive"
     ),
@@ -93,7 +93,7 @@ VERBS: dict[str, Verb] = {
     ),
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
-        "linear evaluation of runs on a labelled table",
+        "linear evaluation and fine-tuning of runs on a labelled table",
         "convirt.evaluation.classification.classify:classify",
         ("runs",),
     ),
@@ -109,6 +109,9 @@ VERBS: dict[str, Verb] = {
         "images of chosen categories in a plane, before and after pretraining",
         "convirt.analysis.embedding.tsne:tsne",
         ("runs",),
+    ),
+    "saliency": Verb(
+        "what linear models look at, with boxes and numbers", "convirt.analysis.saliency.saliency:saliency", ("runs",)
     ),
 }
 

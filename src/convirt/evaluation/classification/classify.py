@@ -1,22 +1,32 @@
-"""`convirt classify`: what a frozen encoder is worth for image classification (ConVIRT, section 4.1)."""
+"""`convirt classify`: what an encoder is worth for classification, frozen and fine-tuned (ConVIRT, section 4.1)."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.classification.linear_evaluation import Head, LinearProtocol, check_task, evaluate_features
-from convirt.evaluation.classification.linear_head import PaperHeadConfig
-from convirt.evaluation.inputs.features import Baseline, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
-from convirt.evaluation.inputs.pooling import pool_views
+from convirt.evaluation.classification.cells import Tower, train_finetuned
+from convirt.evaluation.classification.evaluation import evaluate
+from convirt.evaluation.classification.linear_evaluation import train_linear
+from convirt.evaluation.classification.metadata import METHOD
+from convirt.evaluation.classification.outcomes import Outcomes
+from convirt.evaluation.classification.protocol import ClassificationProtocol, Head, Setting, check_task
+from convirt.evaluation.classification.reliability_plot import write_reliability
+from convirt.evaluation.classification.schedule import Schedule
+from convirt.evaluation.classification.scoring import Task
+from convirt.evaluation.inputs.canvases import read_canvases
+from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, named_attributes, read_labelled, settle
+from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.statistics.operating_points import Rule
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
 LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another
@@ -34,29 +44,39 @@ def classify(
     patient_column: str | None = None,
     split_column: str = "split",
     pool_column: str | None = None,
+    sex_column: str | None = None,
+    age_column: str | None = None,
+    view_column: str | None = None,
+    source_column: str | None = None,
     where: Sequence[str] = (),
+    settings: Sequence[Setting] = ("linear",),
     fractions: Sequence[float] | None = None,
     seeds: int = 5,
     baselines: Sequence[Baseline] = ("random", "imagenet"),
     heads: Sequence[Head] = ("paper", "logistic"),
     learning_rate: float | None = None,
     max_epochs: int = 200,
+    max_steps: int | None = None,
     select_on: Literal["auc", "accuracy"] | None = None,
+    metadata: bool | None = None,
+    operating_points: Sequence[str] = ("youden",),
     resamples: int = 1000,
     batch_size: int = 64,
     device: str = "auto",
 ) -> Results:
-    """Linear evaluation of pretraining runs beside untrained encoders of the same architecture.
+    """Linear evaluation and fine-tuning of pretraining runs beside untrained encoders of the same architecture.
 
-    The encoder is frozen and each image is encoded once; heads train on the features h_v of a share of the training
-    labels, their settings are chosen on the validation rows, and figures are of the test rows.
+    Linear: the encoder is frozen and each image is encoded once; heads train on the features h_v of a share of the
+    training labels. Fine-tuned: the head warms up alone, then everything trains; what is done is kept in OUT/cells, so
+    that the same command goes on after a stop. Settings and thresholds are chosen on the validation rows, and figures
+    are of the test rows, with calibration, operating points, subgroups, and a baseline that sees metadata alone.
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints).
         table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split, its label
             fractions, its image folder and the paper's settings for it, so that no further option is needed.
         images: Folder that the image paths are relative to; by default the benchmark's.
-        out: Folder for metrics.json and predictions.npz.
+        out: Folder for metrics.json, predictions.npz and reliability.png.
         label_column: Column with the class of the image (single-label).
         label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
         image_column: Column with the image path.
@@ -64,15 +84,26 @@ def classify(
         split_column: Column with the split: train, val (valid, dev, validation) or test.
         pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
             evaluated as one.
+        sex_column: Column with the sex, for subgroups and the metadata baseline; a benchmark's columns sex, age, view
+            and source are taken without being named.
+        age_column: Column with the age, years.
+        view_column: Column with the view.
+        source_column: Column with the data set or scanner that the image comes from.
         where: Conditions column=value that rows must meet.
+        settings: `linear`, `finetuned` or both.
         fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
         baselines: Encoders to stand beside the runs, with the architecture of the first run.
-        heads: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features, L-BFGS).
-        learning_rate: Initial rate of the paper's head; 1e-4 by default.
-        max_epochs: Limit of epochs of the paper's head.
-        select_on: Validation score that steers the paper's head, AUC by default; take accuracy for a task that is
-            judged by it, as COVIDx is. Logistic regression chooses C by validation log loss.
+        heads: Of linear evaluation: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features,
+            L-BFGS).
+        learning_rate: Initial rate of the paper's head, and of fine-tuning after its warm-up; 1e-4 by default.
+        max_epochs: Limit of epochs of the paper's head, and of fine-tuning.
+        max_steps: Limit of steps of fine-tuning after its warm-up.
+        select_on: Validation score that steers the paper's head and fine-tuning, AUC by default; take accuracy for a
+            task that is judged by it, as COVIDx is. Logistic regression chooses C by validation log loss.
+        metadata: Whether a baseline of sex, age, view, source and image size alone stands beside the methods; by
+            default for a benchmark, and where one of these columns is named.
+        operating_points: How thresholds are chosen on validation: youden, sensitivity=0.9, specificity=0.9 ...
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
@@ -86,6 +117,7 @@ def classify(
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
+    attributes = named_attributes(sex=sex_column, age=age_column, view=view_column, source=source_column)
     columns = Columns(
         image=image_column,
         label=label_column,
@@ -93,51 +125,99 @@ def classify(
         patient=patient_column,
         split=split_column,
         pool=pool_column,
+        attributes=attributes,
     )
     columns, benchmark = settle(Path(table), columns)
     if not columns.label and not columns.labels:
         raise InputError("name a label column (--label-column) or several (--label-columns)")
     paper = benchmark.protocol if benchmark else Protocol()
-    protocol = LinearProtocol(
+    protocol = ClassificationProtocol(
+        settings=tuple(settings),
         fractions=tuple(first_given(fractions, paper.fractions, FRACTIONS)),
         seeds=tuple(range(seeds)),
         heads=tuple(heads),
-        paper_head=PaperHeadConfig(
+        schedule=Schedule(
             learning_rate=first_given(learning_rate, paper.learning_rate, LEARNING_RATE),
             max_epochs=max_epochs,
             select_on=first_given(select_on, paper.select_on, "auc"),
         ),
+        max_steps=max_steps,
         resamples=resamples,
+        operating_points=tuple(map(Rule.parse, operating_points)),
     )
+    if pool_column and "finetuned" in settings:
+        raise InputError("views are pooled by their frozen features; leave --pool-column out of fine-tuning")
     labelled = read_labelled(table, images, columns, where, benchmark)
     pooled = pool_views(labelled, pool_column)
     check_task(pooled.table, protocol)
     encoders = load_encoders(runs, baselines, part="image", device=device)
-    encoded = encode_images(
-        [(encoder, "features") for encoder in encoders.values()],
-        labelled.paths,
-        normalise=False,
-        batch_size=batch_size,
+    if METHOD in encoders:
+        raise InputError(f"a run may not be called {METHOD!r}, which is the name of a baseline; rename its folder")
+    trained = _train(encoders, labelled, pooled, protocol, out, batch_size)
+    wanted = first_given(metadata, benchmark is not None or bool(columns.attributes))
+    findings = evaluate(
+        trained.outcomes,
+        pooled.table,
+        protocol,
+        task=_task(columns, benchmark),
+        baselines=baselines,
+        sides_N2=trained.sides_N2 if wanted else None,
     )
-    features = pooled.mean_of_each(dict(zip(encoders, encoded.vectors, strict=True)), normalise=False)
-    rows, comparisons, predictions = evaluate_features(
-        features, pooled.table, protocol, task=_task(columns, benchmark), baselines=baselines
-    )
-    return Results(
+    results = Results(
         verb="classify",
         config={**arguments, "protocol": asdict(protocol)},
         seeds=protocol.seeds,
         data={
-            **describe(labelled, encoded.sha256),
+            **describe(labelled, trained.images_sha256),
             **pooled.described(),
             **(benchmark.described() if benchmark else {}),
         },
-        rows=[{**row, **pooled.described()} for row in beside(rows, benchmark)],
-        comparisons=comparisons,
-        predictions=predictions,
+        rows=[{**row, **pooled.described()} for row in beside(findings.rows, benchmark)],
+        comparisons=findings.comparisons,
+        predictions=findings.predictions,
         wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
+        notes=[*(benchmark.notes if benchmark else ()), *findings.notes],
+        beside={
+            "calibration": findings.calibration,
+            "operating_points": findings.operating_points,
+            "subgroups": findings.subgroups,
+        },
     ).finish(out)
+    write_reliability(trained.outcomes, Task.of(pooled.table, seeds=1, resamples=1), out)
+    return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """Classifiers of every setting, and what was learnt of the images on the way."""
+
+    outcomes: Outcomes
+    images_sha256: str
+    sides_N2: NDArray[np.int64]
+    """Height and width of each row's image (of a pooled row's first)."""
+
+
+def _train(
+    encoders: Mapping[str, Encoder],
+    table: LabelledTable,
+    pooled: Pooled,
+    protocol: ClassificationProtocol,
+    out: Path,
+    batch_size: int,
+) -> _Trained:
+    outcomes: Outcomes = {}
+    if "linear" in protocol.settings:
+        requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in encoders.values()]
+        encoded = encode_images(requests, table.paths, normalise=False, batch_size=batch_size)
+        features = pooled.mean_of_each(dict(zip(encoders, encoded.vectors, strict=True)), normalise=False)
+        outcomes |= train_linear(features, pooled.table, protocol)
+        digest, sides_N2 = encoded.sha256, encoded.sides_N2[np.unique(pooled.index_N, return_index=True)[1]]
+    if "finetuned" in protocol.settings:
+        towers = {name: Tower.of(encoder) for name, encoder in encoders.items()}
+        with read_canvases(table.paths, {tower.size for tower in towers.values()}, out) as canvases:
+            outcomes |= train_finetuned(towers, canvases, table, protocol, out)
+            digest, sides_N2 = canvases.sha256, canvases.sides_N2
+    return _Trained(outcomes=outcomes, images_sha256=digest, sides_N2=sides_N2)
 
 
 def _task(columns: Columns, benchmark: Benchmark | None) -> str:

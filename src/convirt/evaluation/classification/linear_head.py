@@ -1,4 +1,4 @@
-"""The linear head and its schedule (ConVIRT, section 4.1 and appendix B).
+"""The linear head on frozen features (ConVIRT, section 4.1 and appendix B).
 
 The encoder is frozen and in evaluation mode, so the head trains on features that were computed once. The heads of all
 seeds train side by side as one batch of heads; each has its own subset, initialisation, order, dropout, learning rate
@@ -9,7 +9,6 @@ Shape legend: S seeds, N rows, B rows of a minibatch, D features, C classes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,41 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convirt.data.loading.loader import derive_seed
-from convirt.errors import InputError
+from convirt.evaluation.classification.schedule import Plateau, Schedule, minibatches
 from convirt.evaluation.inputs.features import LabelledFeatures
-from convirt.evaluation.statistics.metrics import selection_score
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperHeadConfig:
-    """The head's constants (appendix B)."""
-
-    learning_rate: float = 1e-4
-    """Initial rate of Adam; the paper takes 1e-3 for COVIDx."""
-    weight_decay: float = 1e-6
-    """L2 penalty."""
-    dropout: float = 0.2
-    """Share of the features set to zero at each visit."""
-    batch_size: int = 64
-    """Rows per step; the last, smaller minibatch of an epoch also counts (silent)."""
-    patience: int = 3
-    """The rate is halved after this many epochs without a better validation score."""
-    stop_after: int = 10
-    """Training stops after this many epochs without a better validation score."""
-    least_steps: int = 4
-    """Where a pass over the subset takes fewer steps than this, an epoch is as many passes as make them: ours. The
-    paper's smallest epoch, 1 % of RSNA, has 4 steps; at one step an epoch the rules would stop a head after ten steps,
-    next to its random start."""
-    max_epochs: int = 200
-    """Training stops here at the latest (silent: the paper names no limit)."""
-    select_on: Literal["auc", "accuracy"] = "auc"
-    """The validation score."""
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise InputError(f"the head's learning rate must be positive, got {self.learning_rate}")
-        if self.max_epochs < 1:
-            raise InputError(f"max_epochs must be at least 1, got {self.max_epochs}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +47,7 @@ def train_heads(
     val: LabelledFeatures,
     subsets: Sequence[NDArray[np.int64]],
     seeds: Sequence[int],
-    config: PaperHeadConfig,
+    config: Schedule,
 ) -> LinearHeads:
     """Train one head for each seed on its subset of the training rows.
 
@@ -110,13 +76,13 @@ def _train(
     val: LabelledFeatures,
     subsets: Sequence[NDArray[np.int64]],
     seeds: Sequence[int],
-    config: PaperHeadConfig,
+    config: Schedule,
 ) -> LinearHeads:
     features_ND = torch.from_numpy(np.ascontiguousarray(train.features_ND, dtype=np.float32))
     targets_NC = torch.from_numpy(train.targets_NC.astype(np.float32))
     weight, bias = _initial(features_ND.shape[1], targets_NC.shape[1], seeds)
     adam = _Adam((weight, bias), config)
-    plateau = _Plateau(len(seeds), config)
+    plateau = Plateau(len(seeds), config)
     best_weight, best_bias = weight.clone(), bias.clone()
     for epoch in range(1, config.max_epochs + 1):
         for rows_SB, valid_SB, keep_SBD in _minibatches(subsets, seeds, epoch, features_ND.shape[1], config):
@@ -135,7 +101,7 @@ def _train(
     return _heads(best_weight, best_bias, plateau, train.multi_label)
 
 
-def _heads(weight: Tensor, bias: Tensor, plateau: "_Plateau", multi_label: bool) -> LinearHeads:
+def _heads(weight: Tensor, bias: Tensor, plateau: Plateau, multi_label: bool) -> LinearHeads:
     return LinearHeads(
         weight_SCD=weight,
         bias_SC=bias,
@@ -156,7 +122,7 @@ def _initial(dim: int, classes: int, seeds: Sequence[int]) -> tuple[Tensor, Tens
 
 
 def _minibatches(
-    subsets: Sequence[NDArray[np.int64]], seeds: Sequence[int], epoch: int, dim: int, config: PaperHeadConfig
+    subsets: Sequence[NDArray[np.int64]], seeds: Sequence[int], epoch: int, dim: int, config: Schedule
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One epoch of minibatches of all seeds: rows [S, B], which of them are real [S, B], what dropout keeps [S, B, D].
 
@@ -164,7 +130,7 @@ def _minibatches(
     A seed's draws are a function of the seed and the epoch alone.
     """
     generators = [np.random.Generator(np.random.SFC64(derive_seed("head-epoch", seed, epoch))) for seed in seeds]
-    queues = [_order(subset, generator, config) for generator, subset in zip(generators, subsets, strict=True)]
+    queues = [minibatches(subset, generator, config) for generator, subset in zip(generators, subsets, strict=True)]
     # 16 random bits a feature decide on dropout: a resolution of 1/65536 at a quarter of the cost of floats.
     threshold = round(config.dropout * 2**16)
     for step in range(max(map(len, queues))):
@@ -178,17 +144,6 @@ def _minibatches(
             bits = generator.bit_generator.random_raw(-(-len(chunk) * dim // 4)).view(np.uint16)[: len(chunk) * dim]
             np.greater_equal(bits.reshape(-1, dim), threshold, out=keep_SBD[s, : len(chunk)], casting="unsafe")
         yield torch.from_numpy(rows_SB), torch.from_numpy(valid_SB), torch.from_numpy(keep_SBD)
-
-
-def _order(
-    subset: NDArray[np.int64], generator: np.random.Generator, config: PaperHeadConfig
-) -> list[NDArray[np.int64]]:
-    """The rows of each minibatch of one seed's epoch."""
-    starts = range(config.batch_size, len(subset), config.batch_size)
-    queue: list[NDArray[np.int64]] = []
-    while not queue or len(queue) < config.least_steps:
-        queue += np.split(generator.permutation(subset), starts)
-    return queue
 
 
 def _loss_slope(logits_SBC: Tensor, targets_SBC: Tensor, valid_SB: Tensor, multi_label: bool) -> Tensor:
@@ -208,7 +163,7 @@ def _loss_slope(logits_SBC: Tensor, targets_SBC: Tensor, valid_SB: Tensor, multi
 class _Adam:
     """Adam (Kingma and Ba) with a learning rate and a step count for each seed, as torch.optim.Adam computes it."""
 
-    def __init__(self, parameters: tuple[Tensor, ...], config: PaperHeadConfig) -> None:
+    def __init__(self, parameters: tuple[Tensor, ...], config: Schedule) -> None:
         self._parameters = parameters
         self._first = [torch.zeros_like(p) for p in parameters]
         self._second = [torch.zeros_like(p) for p in parameters]
@@ -230,30 +185,3 @@ class _Adam:
             second.add_((gradient.square() - second) * (0.001 * active))
             step = first / (second.sqrt() / root_S.view(shape) + 1e-8)
             parameter.sub_(step * (size_S.view(shape) * active))
-
-
-class _Plateau:
-    """The validation rules of appendix B, for each seed: halve the rate, stop, remember the best."""
-
-    def __init__(self, seeds: int, config: PaperHeadConfig) -> None:
-        self._config = config
-        self.rate_S = torch.full((seeds,), config.learning_rate)
-        self.active_S = torch.ones(seeds, dtype=torch.bool)
-        self.best_S = np.full(seeds, -np.inf)
-        self.epoch_S = np.zeros(seeds, dtype=np.int64)
-        self._since_halving_S = np.zeros(seeds, dtype=np.int64)
-
-    def update(self, epoch: int, scores_SNC: NDArray[np.float32], targets_NC: NDArray[np.float64]) -> Tensor:
-        """Score the epoch on validation; returns which seeds have a new best [S]."""
-        score_S = np.array([selection_score(self._config.select_on, targets_NC, scores) for scores in scores_SNC])
-        if not np.isfinite(score_S).all():
-            raise InputError("the validation rows hold no class with both positives and negatives; add such rows")
-        better_S = (score_S > self.best_S) & self.active_S.numpy()
-        self.best_S = np.where(better_S, score_S, self.best_S)
-        self.epoch_S = np.where(better_S, epoch, self.epoch_S)
-        self._since_halving_S = np.where(better_S, 0, self._since_halving_S + 1)
-        halve_S = self._since_halving_S >= self._config.patience
-        self._since_halving_S[halve_S] = 0
-        self.rate_S = torch.where(torch.from_numpy(halve_S), self.rate_S / 2, self.rate_S)
-        self.active_S &= torch.from_numpy(epoch - self.epoch_S < self._config.stop_after)
-        return torch.from_numpy(better_S)

@@ -34,8 +34,9 @@ class LogisticFit:
     c: float
     validation_loss: float
     converged: bool
+    val_scores_NC: NDArray[np.float32]
+    """Probabilities of the validation rows: softmax over classes, or one of each label."""
     test_scores_NC: NDArray[np.float32]
-    """Probabilities: softmax over classes, or one of each label."""
 
 
 def fit_logistic(
@@ -61,9 +62,8 @@ def _choose(
     for c, converged, (val_NC, test_NC) in fit(train_NK, train.targets_NC, (val_NK, test_NK), grid):
         loss = log_loss(val.targets_NC, val_NC, val.multi_label)
         if best is None or loss < best.validation_loss:
-            best = LogisticFit(
-                c=c, validation_loss=loss, converged=converged, test_scores_NC=test_NC.astype(np.float32)
-            )
+            scores = {"val_scores_NC": val_NC.astype(np.float32), "test_scores_NC": test_NC.astype(np.float32)}
+            best = LogisticFit(c=c, validation_loss=loss, converged=converged, **scores)
     assert best is not None, "the grid is empty"
     return best
 

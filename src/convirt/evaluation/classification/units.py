@@ -1,6 +1,6 @@
 """What is scored at test: images, or the studies or patients that they belong to (ConVIRT, appendix B, MURA).
 
-Shape legend: S seeds, N test rows, U units, C classes.
+Shape legend: S seeds, N rows of a split, U units, C classes.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from convirt.evaluation.inputs.table import LabelledTable
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
-    """The units of a table's test rows, in the order of their first row; without a unit column each row is one."""
+    """The units of the rows of a split, in the order of their first row; without a unit column each row is one."""
 
     index_N: NDArray[np.int64]
-    """Unit of each test row."""
+    """Unit of each row of the split."""
     targets_UC: NDArray[np.float64]
     """1 where any of its images is positive, else 0 where any is negative, else NaN."""
     patients_U: NDArray[np.str_]
@@ -26,17 +26,17 @@ class Units:
     """Whether every row is its own unit."""
 
     @classmethod
-    def of(cls, table: LabelledTable) -> "Units":
-        """The units of the test rows.
+    def of(cls, table: LabelledTable, split: str = "test") -> "Units":
+        """The units of the rows of a split.
 
         Raises:
             InputError: A unit of two patients, or images of different classes in a unit of a single-label task.
         """
-        test = table.rows("test")
-        targets_NC, patients_N = table.targets_NC[test], table.patients_N[test]
+        rows = table.rows(split)
+        targets_NC, patients_N = table.targets_NC[rows], table.patients_N[rows]
         if table.units_N is None:
-            return cls(index_N=np.arange(len(test)), targets_UC=targets_NC, patients_U=patients_N, single=True)
-        names, first_U, index_N = np.unique(table.units_N[test], return_index=True, return_inverse=True)
+            return cls(index_N=np.arange(len(rows)), targets_UC=targets_NC, patients_U=patients_N, single=True)
+        names, first_U, index_N = np.unique(table.units_N[rows], return_index=True, return_inverse=True)
         order = np.argsort(first_U)
         index_N, first_U = np.argsort(order)[index_N], first_U[order]
         if (mixed := patients_N != patients_N[first_U][index_N]).any():

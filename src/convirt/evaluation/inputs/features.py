@@ -58,6 +58,8 @@ class EncodedImages:
     """[N, D] for each request, in order."""
     sha256: str
     """Hash over the SHA-256 hashes of the image files, in order of the rows."""
+    sides_N2: NDArray[np.int64]
+    """Height and width of each image, pixels."""
 
 
 def encode_images(
@@ -82,6 +84,7 @@ def encode_images(
     """
     parts: list[list[NDArray[np.float32]]] = [[] for _ in requests]
     digest = hashlib.sha256()
+    sides: list[tuple[int, int]] = []
     for start in track(range(0, len(paths), batch_size), description=label, transient=True):
         chunk = paths[start : start + batch_size]
         images = []
@@ -89,13 +92,18 @@ def encode_images(
             content = path.read_bytes()
             digest.update(hashlib.sha256(content).digest())
             images.append(read_image(path, content))
+            sides.append(images[-1].shape[:2])
         for part, (encoder, space) in zip(parts, requests, strict=True):
             vectors_ND = encoder.encode_image(images, space=space, batch_size=batch_size, normalise=normalise)
             finite = np.isfinite(vectors_ND).all(axis=1)
             if not finite.all():
                 raise InputError(f"{encoder.name} gives {chunk[int(np.argmin(finite))]} a vector that is not finite")
             part.append(vectors_ND)
-    return EncodedImages(vectors=tuple(np.concatenate(part) for part in parts), sha256=digest.hexdigest())
+    return EncodedImages(
+        vectors=tuple(np.concatenate(part) for part in parts),
+        sha256=digest.hexdigest(),
+        sides_N2=np.array(sides, dtype=np.int64).reshape(-1, 2),
+    )
 
 
 def read_image(path: Path, content: bytes) -> NDArray:

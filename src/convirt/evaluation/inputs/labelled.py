@@ -1,12 +1,16 @@
 """What `classify` and `retrieve` are given: a labelled table with named columns, or a benchmark folder in its place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convirt.data.benchmarks.folder import Benchmark, open_benchmark
 from convirt.errors import InputError
 from convirt.evaluation.inputs.table import LabelledTable, read_table
+
+ATTRIBUTES = ("sex", "age", "view", "source")
+"""What may be known of an image besides its label; a benchmark's columns of these names are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,8 @@ class Columns:
     role: str | None = None
     unit: str | None = None
     pool: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Column of the sex, age, view and source, as far as they are known (`ATTRIBUTES`)."""
 
     @classmethod
     def of(cls, benchmark: Benchmark, asked: "Columns") -> "Columns":
@@ -42,7 +48,19 @@ class Columns:
             role="role" if benchmark.kind == "retrieval" else None,
             unit="unit" if benchmark.unit else None,
             pool=asked.pool,
+            attributes={role: role for role in ATTRIBUTES if role in header(benchmark)} | dict(asked.attributes),
         )
+
+
+def named_attributes(**columns: str | None) -> dict[str, str]:
+    """The columns of attributes that were named, by role."""
+    return {role: column for role, column in columns.items() if column}
+
+
+def header(benchmark: Benchmark) -> list[str]:
+    """Names of the columns of a benchmark's table."""
+    with benchmark.table.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file))
 
 
 def settle(table: Path, asked: Columns) -> tuple[Columns, Benchmark | None]:
@@ -76,6 +94,7 @@ def read_labelled(
         role_column=columns.role,
         unit_column=columns.unit,
         pool_column=columns.pool,
+        attribute_columns=columns.attributes,
         where=where,
         named_split=benchmark is not None,
     )

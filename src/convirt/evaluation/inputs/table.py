@@ -51,6 +51,8 @@ class LabelledTable:
     """What each row belongs to that is scored as one at test (a study, a patient); None where images are scored."""
     pools_N: NDArray[np.str_] | None = None
     """Value of the column whose images are pooled into one row; None where none is."""
+    attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    """What is known of each row besides its label, by role: `sex`, `age`, `view`, `source`; empty where it is not."""
     subsets: Mapping[tuple[float, int], NDArray[np.int64]] = field(default_factory=dict)
     """Saved label fractions: (fraction, seed) -> positions among the training rows."""
 
@@ -81,6 +83,7 @@ class LabelledTable:
             roles_N=self.roles_N[rows],
             units_N=None if self.units_N is None else self.units_N[rows],
             pools_N=None if self.pools_N is None else self.pools_N[rows],
+            attributes={role: values_N[rows] for role, values_N in self.attributes.items()},
             subsets={},
         )
 
@@ -113,6 +116,7 @@ def read_table(
     role_column: str | None = None,
     unit_column: str | None = None,
     pool_column: str | None = None,
+    attribute_columns: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
     named_split: bool = False,
 ) -> LabelledTable:
@@ -130,6 +134,7 @@ def read_table(
         role_column: `query` or `candidate`, for retrieval.
         unit_column: Study or patient whose images are scored as one at test.
         pool_column: Study whose images become one row by the mean of their vectors.
+        attribute_columns: Column of each role of `LabelledTable.attributes`.
         where: Conditions `column=value1,value2` that rows must meet, all of them.
         named_split: The split is a benchmark's: it says itself whether patients or files stand in several rows.
 
@@ -140,7 +145,7 @@ def read_table(
     if label_column and label_columns:
         raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
     named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
-    named += [unit_column, pool_column]
+    named += [unit_column, pool_column, *(attribute_columns or {}).values()]
     frame, digest = read_frame(path, [name for name in named if name], where)
     total = len(frame)
     if label_column:
@@ -168,6 +173,7 @@ def read_table(
         rows_without_label=total - len(frame),
         units_N=frame[unit_column].to_numpy(dtype=str) if unit_column else None,
         pools_N=frame[pool_column].to_numpy(dtype=str) if pool_column else None,
+        attributes={role: frame[column].to_numpy(dtype=str) for role, column in (attribute_columns or {}).items()},
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convirt.evaluation.results import Row
-from convirt.evaluation.statistics.bootstrap import Array, Resampling, compare, percentile_interval
+from convirt.evaluation.statistics.bootstrap import Array, Resampling, cluster_bootstrap, compare, percentile_interval
 
-Statistic = Callable[[NDArray], Array]
-"""Gives the metric [R] for weights [N, R]: how often each row counts in each resample."""
+Statistic = Callable[[NDArray, int], Array]
+"""Gives the metric [R] of one seed for weights [N, R]: how often each row counts in each resample."""
 
 
 def measure(
@@ -31,7 +31,7 @@ def measure(
 
     Args:
         statistics: The metric of each method.
-        plan: Resamples of whole patients.
+        plan: Resamples of whole patients, and of seeds where there are several.
         common: What every row and comparison says: task, space, head, fraction.
         metric: Name of the metric.
         chance: What no knowledge of the image scores.
@@ -44,8 +44,9 @@ def measure(
     values_R: dict[str, Array] = {}
     once_N1 = np.ones((len(plan.weights_NR), 1))
     for method, statistic in statistics.items():
-        means[method] = float(statistic(once_N1)[0])
-        values_R[method] = statistic(plan.weights_NR)
+        seeds = [float(statistic(once_N1, seed)[0]) for seed in range(plan.seeds_RS.shape[1])]
+        means[method] = float(np.mean(seeds))
+        values_R[method] = cluster_bootstrap(statistic, plan)
         interval = percentile_interval(values_R[method])
         rows.append(
             {
@@ -53,8 +54,8 @@ def measure(
                 "method": method,
                 "metric": metric,
                 "mean": means[method],
-                "std": None,
-                "seeds": [means[method]],
+                "std": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None,
+                "seeds": seeds,
                 "ci_low": interval.low,
                 "ci_high": interval.high,
                 "resamples_used": int(np.isfinite(values_R[method]).sum()),

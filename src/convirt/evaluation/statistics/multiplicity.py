@@ -39,11 +39,11 @@ def correct_families(comparisons: Sequence[Row]) -> list[Row]:
     """
     families: dict[tuple[Any, ...], list[int]] = {}
     for number, row in enumerate(comparisons):
-        key = (*(row.get(name) for name in FAMILY), row["b"] == "metadata")
+        key = (*(row.get(name) for name in FAMILY), row.get("b") == "metadata")
         families.setdefault(key, []).append(number)
     corrected = [dict(row) for row in comparisons]
     for numbers in families.values():
-        adjusted_N = holm([comparisons[number]["p_value"] for number in numbers])
+        adjusted_N = holm([comparisons[number].get("p_value", np.nan) for number in numbers])
         for number, value in zip(numbers, adjusted_N, strict=True):
             corrected[number] |= {"p_holm": float(value), "family_size": len(numbers)}
     return corrected

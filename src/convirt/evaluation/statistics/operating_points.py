@@ -61,7 +61,7 @@ def choose_threshold(positive_N: NDArray, scores_N: NDArray, rule: Rule) -> floa
     threshold_T = np.append(threshold_T, np.nextafter(threshold_T[-1], np.inf))  # nothing is called positive
     sensitivity_T = 1 - np.searchsorted(positives, threshold_T, side="left") / len(positives)
     specificity_T = np.searchsorted(negatives, threshold_T, side="left") / len(negatives)
-    if rule.kind == "youden":
+    if rule.target is None:
         worth_T = sensitivity_T + specificity_T
     else:
         held, other = sensitivity_T, specificity_T

@@ -1,0 +1,271 @@
+"""Fine-tuning: the encoder and its head train together (ConVIRT, section 4.1 and appendix B).
+
+The head trains alone first, on a frozen encoder in evaluation mode: these steps need the features once. Then
+everything trains, batch norm by the statistics of the minibatch. Labels, order of rows, dropout, schedule, stopping and
+choice of the checkpoint are those of linear evaluation. There is no augmentation: appendix B names none, and the two
+settings then differ only in what trains.
+
+Shape legend: N rows, B rows of a minibatch, R side of the view, D features, C classes.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convirt.data.loading.loader import derive_seed
+from convirt.encoders import ImageEncoder
+from convirt.errors import InputError
+from convirt.evaluation.classification.outcomes import Outcome
+from convirt.evaluation.classification.protocol import ClassificationProtocol
+from convirt.evaluation.classification.schedule import Plateau, minibatches
+from convirt.evaluation.inputs.canvases import Canvases
+from convirt.evaluation.inputs.table import LabelledTable
+
+
+class Classifier(nn.Module):
+    """An encoder, dropout, and a linear layer."""
+
+    def __init__(self, encoder: ImageEncoder, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = dropout
+        self.head = nn.Linear(encoder.dim, classes)
+
+    def forward(self, images_B1RR: Tensor) -> Tensor:
+        """Logits [B, C] of views in [0, 1]."""
+        return self.classify(self.encoder(images_B1RR))
+
+    def classify(self, features_BD: Tensor) -> Tensor:
+        """Logits [B, C] of features."""
+        return self.head(F.dropout(features_BD, self.dropout, self.training))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Labelled images as the encoder takes them."""
+
+    canvases: Canvases
+    size: int
+    """Side R of the views."""
+    targets_NC: NDArray[np.float64]
+    multi_label: bool
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Views [B, 1, R, R] and targets [B, C]."""
+        targets_BC = torch.from_numpy(self.targets_NC[rows].astype(np.float32))
+        return self.canvases.views(self.size, rows, device), targets_BC.to(device)
+
+
+def classification_loss(logits_BC: Tensor, targets_BC: Tensor, multi_label: bool) -> Tensor:
+    """Softmax cross-entropy, or sigmoid cross-entropy over the labels that are given."""
+    if not multi_label:
+        return F.cross_entropy(logits_BC, targets_BC)
+    given = ~targets_BC.isnan()
+    if not given.any():
+        return (logits_BC * 0).sum()
+    return F.binary_cross_entropy_with_logits(logits_BC[given], targets_BC[given])
+
+
+class FineTuning:
+    """One run of fine-tuning: one encoder, one subset of the training rows, one seed.
+
+    Every draw is a function of the seed and the epoch or step alone. What it holds between two epochs is in `state`.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        examples: Examples,
+        table: LabelledTable,
+        subset: NDArray[np.int64],
+        seed: int,
+        protocol: ClassificationProtocol,
+        device: torch.device,
+    ) -> None:
+        self.examples, self.seed, self.protocol, self.device = examples, seed, protocol, device
+        self.train_rows, self.val_rows = table.rows("train")[subset], table.rows("val")
+        schedule = protocol.schedule
+        encoder = copy.deepcopy(encoder).to(device).requires_grad_(True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("head-initialisation", seed))
+            self.classifier = Classifier(encoder, examples.targets_NC.shape[1], schedule.dropout).to(device)
+        self.plateau = Plateau(1, schedule)
+        self.adam: torch.optim.Adam | None = None
+        self.epoch = self.step = 0
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the schedule has ended."""
+        limit = self.protocol.max_steps
+        spent = limit is not None and self.step >= limit
+        return spent or self.epoch >= self.protocol.schedule.max_epochs or not bool(self.plateau.active_S.any())
+
+    def run(self, after_epoch: Callable[["FineTuning"], None] | None = None) -> None:
+        """Train to the end of the schedule, and take the checkpoint that is best on validation.
+
+        Raises:
+            InputError: The loss is no longer finite, or validation cannot be scored.
+        """
+        with _reproducible(self.device):
+            if self.adam is None:
+                self.warm_up()
+                self.adam = self._optimiser()
+            while not self.done:
+                self.run_epoch()
+                if after_epoch is not None:
+                    after_epoch(self)
+        self.classifier.load_state_dict(self.best)
+
+    def warm_up(self) -> None:
+        """Train the head alone on the features of the frozen encoder."""
+        classifier, protocol = self.classifier, self.protocol
+        features_ND = self._features(self.train_rows)
+        targets_NC = torch.from_numpy(self.examples.targets_NC[self.train_rows].astype(np.float32)).to(self.device)
+        adam = torch.optim.Adam(
+            classifier.head.parameters(), lr=protocol.warmup_rate, weight_decay=protocol.schedule.weight_decay
+        )
+        classifier.train()
+        classifier.encoder.eval()
+        for step, rows in zip(range(protocol.warmup_steps), self._rows_for_ever("warm-up"), strict=False):
+            torch.manual_seed(derive_seed("fine-tuning", self.seed, "warm-up", step))
+            loss = classification_loss(
+                classifier.classify(features_ND[rows]), targets_NC[rows], self.examples.multi_label
+            )
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+    def run_epoch(self) -> None:
+        """One epoch of the whole network, and its validation."""
+        assert self.adam is not None, "warmed up before"
+        self.epoch += 1
+        limit = self.protocol.max_steps or float("inf")
+        for group in self.adam.param_groups:
+            group["lr"] = float(self.plateau.rate_S[0])
+        self.classifier.train()
+        for rows in whole_minibatches(self._queue("epoch", self.epoch)):
+            if self.step >= limit:
+                break
+            torch.manual_seed(derive_seed("fine-tuning", self.seed, "step", self.step))
+            images_B1RR, targets_BC = self.examples.batch(self.train_rows[rows], self.device)
+            loss = classification_loss(self.classifier(images_B1RR), targets_BC, self.examples.multi_label)
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"fine-tuning: the loss is {float(loss)} at step {self.step}; lower --learning-rate, or check the "
+                    "images"
+                )
+            self.adam.zero_grad()
+            loss.backward()
+            self.adam.step()
+            self.step += 1
+        scores_NC = self.scores(self.val_rows)
+        if self.plateau.update(self.epoch, scores_NC[None], self.examples.targets_NC[self.val_rows])[0]:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.classifier.state_dict().items()}
+
+    @torch.inference_mode()
+    def scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities [N, C] of some rows, in evaluation mode.
+
+        Raises:
+            InputError: One is not a number.
+        """
+        self.classifier.eval()
+        logits_NC = torch.cat([self.classifier(images_B1RR).float() for images_B1RR in self._views(rows)])
+        if not torch.isfinite(logits_NC).all():
+            raise InputError("fine-tuning: a score is not a number; lower --learning-rate, or check the images")
+        return (logits_NC.sigmoid() if self.examples.multi_label else logits_NC.softmax(-1)).cpu().numpy()
+
+    def outcome(self, table: LabelledTable) -> Outcome:
+        """What the chosen checkpoint says."""
+        selected: dict[str, Any] = {
+            "epoch": int(self.plateau.epoch_S[0]),
+            "validation_score": float(self.plateau.best_S[0]),
+            "steps": self.step,
+        }
+        return Outcome(
+            test_SNC=self.scores(table.rows("test"))[None],
+            val_SNC=self.scores(self.val_rows)[None],
+            selected=[selected],
+        )
+
+    @torch.inference_mode()
+    def _features(self, rows: NDArray[np.int64]) -> Tensor:
+        self.classifier.eval()
+        return torch.cat([self.classifier.encoder(images_B1RR).float() for images_B1RR in self._views(rows)]).clone()
+
+    def _views(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+        for part in np.array_split(rows, -(-len(rows) // 128)):
+            yield self.examples.canvases.views(self.examples.size, part, self.device)
+
+    def _queue(self, purpose: str, epoch: int) -> list[NDArray[np.int64]]:
+        generator = np.random.default_rng(derive_seed("fine-tuning", self.seed, purpose, epoch))
+        return minibatches(np.arange(len(self.train_rows)), generator, self.protocol.schedule)
+
+    def _rows_for_ever(self, purpose: str) -> Iterator[NDArray[np.int64]]:
+        epoch = 0
+        while True:
+            yield from self._queue(purpose, epoch)
+            epoch += 1
+
+    def _optimiser(self) -> torch.optim.Adam:
+        """Adam over everything, its moments new: they would be those of the frozen encoder's head alone."""
+        schedule = self.protocol.schedule
+        return torch.optim.Adam(
+            self.classifier.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+        )
+
+
+def whole_minibatches(queue: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """Minibatches with one row joined to the one before: a single image has no statistics for batch norm."""
+    joined: list[NDArray[np.int64]] = []
+    for rows in queue:
+        if len(rows) == 1 and joined:
+            joined[-1] = np.concatenate([joined[-1], rows])
+        else:
+            joined.append(rows)
+    return joined
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """The global random state is left as it was; convolutions on a GPU give the same result twice."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        yield
+
+
+def fine_tune(
+    encoder: ImageEncoder,
+    examples: Examples,
+    table: LabelledTable,
+    subset: NDArray[np.int64],
+    seed: int,
+    protocol: ClassificationProtocol,
+    device: torch.device,
+) -> Outcome:
+    """Fine-tune one encoder on one subset with one seed, and score the checkpoint that is best on validation.
+
+    Args:
+        encoder: f_v; it is copied, not changed.
+        examples: The images and labels of every row of the table.
+        table: Splits.
+        subset: Positions among the training rows.
+        seed: Draws the head's start, the order and the dropout.
+        protocol: The constants.
+        device: Where to compute.
+
+    Raises:
+        InputError: Training diverges, or validation cannot be scored.
+    """
+    run = FineTuning(encoder, examples, table, subset, seed, protocol, device)
+    run.run()
+    return run.outcome(table)

@@ -1,0 +1,85 @@
+"""The reliability diagram of a classification, as a picture file."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from convirt.evaluation.classification.outcomes import Outcome, Outcomes
+from convirt.evaluation.classification.protocol import Place
+from convirt.evaluation.classification.scoring import Task
+from convirt.evaluation.printing import NAMES, share
+from convirt.evaluation.results import replace_file
+from convirt.evaluation.statistics.calibration import Reliability, calibration_inputs, reliability
+
+FILE = "reliability.png"
+
+
+def pooled_reliability(outcome: Outcome, task: Task) -> Reliability:
+    """The bins of one method, with the rows of all its seeds (and, for several labels, of all of them) together."""
+    inputs = [
+        calibration_inputs(task.units.targets_UC, scores_UC, task.table.multi_label)
+        for scores_UC in task.units.mean(outcome.test_SNC)
+    ]
+    return reliability(np.concatenate([c for c, _ in inputs]), np.concatenate([o for _, o in inputs]))
+
+
+def write_reliability(outcomes: Outcomes, task: Task, out: Path) -> Path:
+    """Write `reliability.png`: a line of panels for each setting and head at its largest share of labels.
+
+    Args:
+        outcomes: What classifiers say.
+        task: The test rows.
+        out: Folder of the results.
+
+    Returns:
+        The picture.
+    """
+    largest: dict[tuple[str, str], Place] = {}
+    for place in outcomes:
+        kept = largest.setdefault((place.setting, place.head), place)
+        if place.fraction > kept.fraction:
+            largest[place.setting, place.head] = place
+    lines = [(place, outcomes[place]) for place in largest.values()]
+    columns = max(len(methods) for _, methods in lines)
+    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure, panels = plt.subplots(
+            len(lines), columns, figsize=(2.9 * columns + 0.6, 3.3 * len(lines)), squeeze=False, layout="constrained"
+        )
+        for axes_of_line, (place, methods) in zip(panels, lines, strict=True):
+            _line(list(axes_of_line), place, methods, task)
+        figure.suptitle(
+            "Reliability on test rows: bars say how many rows are in a bin; on the diagonal probabilities hold",
+            fontsize=10,
+        )
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130)
+        plt.close(figure)
+    path = out / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda file: file.write(buffer.getvalue()))
+    return path
+
+
+def _line(panels: list[Axes], place: Place, methods: Mapping[str, Outcome], task: Task) -> None:
+    name = f"{NAMES[place.setting, place.head]}\n{share(place.fraction)} of the labels"
+    for number, (axes, (method, outcome)) in enumerate(zip(panels, methods.items(), strict=False)):
+        bins = pooled_reliability(outcome, task)
+        width = 1 / len(bins.count_M)
+        filled = bins.count_M > 0
+        centres = (np.arange(len(bins.count_M)) + 0.5) * width
+        axes.bar(centres, bins.count_M / bins.count_M.max(), width=0.9 * width, color="#e3e8ee", zorder=0)
+        axes.plot([0, 1], [0, 1], color="#7b8794", linewidth=0.8, linestyle=":")
+        axes.plot(bins.confidence_M[filled], bins.accuracy_M[filled], "o-", color="#0b6e8a", markersize=4)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel="predicted probability")
+        axes.set_title(f"{method}\nECE of all rows together {bins.ece:.3f}", fontsize=9, loc="left")
+        if number == 0:
+            axes.set_ylabel(f"{name}\n\nshare that came true")
+    for axes in panels[len(methods) :]:
+        axes.set_visible(False)
