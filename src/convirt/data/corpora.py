@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -137,6 +138,11 @@ class Corpus:
         """Read one pair, with the encoded bytes of its images."""
         (row,) = self._row(int(index)).to_pylist()
         return Pair.from_row(row)
+
+    def reports(self, split: str) -> Iterator[tuple[str, ...]]:
+        """Read the sentences of each pair of a split, in any order; touches no image bytes."""
+        for index in self.indices(split):
+            yield tuple(self._row(index).column("sentences")[0].as_py())
 
     def table(self, indices: np.ndarray) -> pa.Table:
         """Read pairs as an Arrow table whose columns are those of `SCHEMA`, in the order of `indices`."""

@@ -4,7 +4,7 @@ Shapes: B pairs in the batch, S side of the prepared images, R side of the views
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -166,8 +166,8 @@ class Method(nn.Module):
         return next(self.parameters()).device
 
 
-def encode_views(encoder: ImageEncoder, images_B1RR: Tensor) -> Tensor:
-    """Features h_BD of views, in float32 on a CPU: convolutions in bf16 are slower than that there."""
+def encode_views(encoder: Callable[[Tensor], Tensor], images_B1RR: Tensor) -> Tensor:
+    """What an image encoder, or a part of it, makes of views; on a CPU in float32: convolutions in bf16 are slower."""
     if images_B1RR.is_cuda:
         return encoder(images_B1RR)
     with torch.autocast("cpu", enabled=False):

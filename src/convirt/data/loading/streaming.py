@@ -9,7 +9,7 @@ arranged and drawn without reading any pair; a shard is read whole, when it is n
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -168,6 +168,15 @@ class StreamedCorpus:
                 self._held.pop(held).cancel()
         row = self._fetch(shard).result().slice(int(self._rows[index]), 1).to_pylist()[0]
         return Pair.from_row(row)
+
+    def reports(self, split: str) -> Iterator[tuple[str, ...]]:
+        """Read the sentences of each pair of a split, in any order; each shard of the split is fetched whole, once."""
+        shards = np.unique(self.shards[self.indices(split)])
+        for place, shard in enumerate(shards):
+            self.expect(shards[place : place + _AT_ONCE])
+            for sentences in self._fetch(int(shard)).result().column("sentences"):
+                yield tuple(sentences.as_py())
+        self.expect(shards[:0])
 
     def expect(self, shards: np.ndarray) -> None:
         """Fetch shards in the background, the most urgent first, and let go of all others."""

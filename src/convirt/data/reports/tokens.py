@@ -21,3 +21,9 @@ _TOKEN = re.compile(
 def count_tokens(text: str) -> int:
     """Count the tokens of a text; punctuation counts, white space does not."""
     return sum(1 for _ in _TOKEN.finditer(unicodedata.normalize("NFC", text)))
+
+
+def words(text: str) -> list[str]:
+    """The tokens of a text that hold a letter or a digit, in lower case: what captions are made of and compared by."""
+    tokens = (match.group() for match in _TOKEN.finditer(unicodedata.normalize("NFC", text)))
+    return [token.lower() for token in tokens if any(map(str.isalnum, token))]

@@ -1,6 +1,4 @@
-"""Recipes: functions that return whole configurations, each opening with the command that runs it."""
-
-from collections.abc import Callable
+"""ConVIRT's recipes: the paper's two encoders, and the demo's."""
 
 from convirt.config import (
     ImageEncoderConfig,
@@ -50,10 +48,3 @@ def demo() -> PretrainConfig:
         validation=ValidationConfig(every=208, pairs=320, max_evaluations=4),
         checkpoint_every=208,
     )
-
-
-RECIPES: dict[str, Callable[[], PretrainConfig]] = {
-    "paper_chest": paper_chest,
-    "paper_bone": paper_bone,
-    "demo": demo,
-}

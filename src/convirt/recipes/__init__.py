@@ -1,0 +1,27 @@
+"""Recipes: functions that return whole configurations, each opening with the command that runs it."""
+
+from collections.abc import Callable
+
+from convirt.config import PretrainConfig
+from convirt.recipes.captioning import (
+    demo_caption_lstm,
+    demo_caption_transformer,
+    paper_caption_lstm,
+    paper_caption_transformer,
+)
+from convirt.recipes.convirt import demo, paper_bone, paper_chest
+
+RECIPES: dict[str, Callable[[], PretrainConfig]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        paper_chest,
+        paper_bone,
+        paper_caption_lstm,
+        paper_caption_transformer,
+        demo,
+        demo_caption_lstm,
+        demo_caption_transformer,
+    )
+}
+
+__all__ = ["RECIPES", *RECIPES]
