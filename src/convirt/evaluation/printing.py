@@ -14,13 +14,17 @@ NAMES: dict[tuple[Any, Any], str] = {
     ("linear", "logistic"): "linear evaluation, logistic regression",
     ("finetuned", "paper"): "fine-tuning",
 }
+TITLES = {"retrieve": "retrieval"}
+"""Of figures without a head, where it is not the verb."""
 
 
-def tables(rows: Sequence[Row], comparisons: Sequence[Row], beside: Mapping[str, Sequence[Row]]) -> list[Table]:
+def tables(
+    verb: str, rows: Sequence[Row], comparisons: Sequence[Row], beside: Mapping[str, Sequence[Row]]
+) -> list[Table]:
     """Every table of one call: figures by setting and head, differences, calibration, operating points, subgroups."""
     places = dict.fromkeys((row.get("setting"), row["head"]) for row in rows)
     found = [
-        figures([row for row in rows if (row.get("setting"), row["head"]) == place], NAMES.get(place, place[1]))
+        figures([row for row in rows if (row.get("setting"), row["head"]) == place], NAMES.get(place, place[1]), verb)
         for place in places
     ]
     if comparisons:
@@ -48,11 +52,11 @@ def _titled(title: str, caption: str) -> Table:
     return Table(title=title, title_justify="left", caption=caption, caption_justify="left")
 
 
-def figures(rows: Sequence[Row], name: str | None) -> Table:
+def figures(rows: Sequence[Row], name: str | None, verb: str) -> Table:
     """Methods as columns, as in the paper; tasks, metrics and label fractions as rows; chance in the last column."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     head = rows[0]["head"]
-    table = _titled(f"{rows[0]['task']}, {name}" if head else "retrieval", _caption(rows))
+    table = _titled(f"{rows[0]['task']}, {name}" if head else TITLES.get(verb, verb), _caption(rows))
     for column in ("metric", "labels") if head else ("task (space)", "metric"):
         table.add_column(column, no_wrap=column == "metric")
     for method in methods:

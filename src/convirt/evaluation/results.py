@@ -99,7 +99,7 @@ class Results:
     def print(self, console: Console | None = None) -> None:
         """Print the figures of each head, or of the retrieval tasks, the differences, and what stands beside them."""
         console = console or Console()
-        for part in tables(self.rows, self.comparisons, self.beside):
+        for part in tables(self.verb, self.rows, self.comparisons, self.beside):
             console.print(part)
         for note in self.notes:
             console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)

@@ -95,7 +95,7 @@ def _silhouettes(
         "n_patients": len(np.unique(table.patients_N)),
     }
 
-    def statistic(name: str, weights_NR: NDArray) -> Array:
+    def statistic(name: str, weights_NR: NDArray, seed: int) -> Array:
         return weighted_mean(values_N[name], weights_NR)
 
     return measure(

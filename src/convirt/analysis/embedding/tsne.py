@@ -122,7 +122,7 @@ def tsne(
 def _check_perplexity(perplexity: float, table: LabelledTable) -> None:
     if not 1 <= perplexity < len(table) / 3:
         raise InputError(
-            f"perplexity {perplexity:g} does not fit {len(table)} images; choose 1 or more, below a third of their number"
+            f"perplexity {perplexity:g} does not fit {len(table)} images; choose 1 to a third of their number"
         )
     if len(table) <= NEIGHBOURS + 1:
         raise InputError(f"{len(table)} images are too few for a map with {NEIGHBOURS} neighbours each; show more")

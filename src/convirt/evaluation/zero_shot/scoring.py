@@ -89,13 +89,13 @@ class Sheet:
         self,
         label: str,
         metric: str,
-        statistic: Callable[[str, NDArray], Array],
+        statistic: Callable[[str, NDArray, int], Array],
         *,
         chance: float,
         chance_is: str,
         extra: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """One metric of one label for all methods; `statistic` takes a method and weights [U, R]."""
+        """One metric of one label for all methods; `statistic` takes a method, weights [U, R] and a seed."""
         common = {
             "task": f"{self.task}: {label}",
             "label": label,
@@ -121,7 +121,7 @@ class Sheet:
     def add_auc(self, label: str, c: int | None = None) -> None:
         """The area under the curve of column c, or the mean over all columns."""
 
-        def statistic(method: str, weights_UR: NDArray) -> Array:
+        def statistic(method: str, weights_UR: NDArray, seed: int) -> Array:
             scores_UC, targets_UC = self.test.scores[method], self.test.targets_UC
             if c is None:
                 return weighted_mean_auc(targets_UC, scores_UC, weights_UR)
@@ -142,7 +142,7 @@ class Sheet:
     ) -> None:
         """The share of the counted units [U] that a method gets right [U]; NaN in a resample without one of them."""
 
-        def statistic(method: str, weights_UR: NDArray) -> Array:
+        def statistic(method: str, weights_UR: NDArray, seed: int) -> Array:
             weights = weights_UR[counted_U].astype(np.float64)
             total_R = weights.sum(axis=0)
             hits_R = right[method][counted_U].astype(np.float64) @ weights

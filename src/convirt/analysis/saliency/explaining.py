@@ -1,0 +1,133 @@
+"""Maps of every finding, method and seed, and what they score.
+
+Shape legend: F findings, S seeds, B findings at once, R side of a view.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from convirt.analysis.saliency.attribution import Attribution, saliency_maps
+from convirt.analysis.saliency.boxes import Boxes, mask_of
+from convirt.analysis.saliency.findings import Findings
+from convirt.analysis.saliency.pointing import energy_inside, pointing_game
+from convirt.data.imaging.grey import grey_image
+from convirt.errors import InputError
+from convirt.evaluation.classification.linear_head import LinearHeads
+from convirt.evaluation.inputs.features import read_image
+from convirt.evaluation.inputs.table import LabelledTable
+from convirt.model import Model
+from convirt.transforms import plain_view, square
+
+METRICS = ("pointing game", "energy in the box")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What the maps of one kind and method score, and those that are shown."""
+
+    scores: Mapping[str, NDArray[np.float64]]
+    """[S, F] by metric; empty without boxes."""
+    chance_F: NDArray[np.float64]
+    """Share of the view that the boxes of each finding cover."""
+    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Map [R, R] of the first seed by finding, of those that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The images that are shown, as the encoder sees them."""
+
+    views: Mapping[int, NDArray[np.float32]]
+    """[R, R] by finding."""
+    boxes: Mapping[int, list[tuple[float, float, float, float]]]
+    """Shares of the view."""
+
+
+def explain(
+    kinds: Sequence[Attribution],
+    models: Mapping[str, Model],
+    heads: Mapping[str, LinearHeads],
+    table: LabelledTable,
+    findings: Findings,
+    boxes: Boxes | None,
+    *,
+    shown: NDArray[np.int64],
+    batch_size: int,
+) -> tuple[dict[tuple[Attribution, str], Explained], Pictures]:
+    """Maps and scores of every kind and method; each image is decoded once for all of them."""
+    seeds = len(next(iter(heads.values())).weight_SCD)
+    scores = {
+        (kind, name): {metric: np.zeros((seeds, len(findings))) for metric in METRICS}
+        for kind in kinds
+        for name in models
+    }
+    chance = {name: np.zeros(len(findings)) for name in models}
+    maps: dict[tuple[Attribution, str], dict[int, NDArray[np.float32]]] = {key: {} for key in scores}
+    pictures: dict[str, dict[int, Any]] = {"views": {}, "boxes": {}}
+    kept = set(shown.tolist())
+    for start in track(range(0, len(findings), batch_size), description="explaining scores", transient=True):
+        part = list(range(start, min(start + batch_size, len(findings))))
+        images = [_read(table, findings.rows_F[f]) for f in part]
+        on_view = [_boxes_of(table, findings, boxes, f, image) for f, image in zip(part, images, strict=True)]
+        for name, model in models.items():
+            size = model.config.transform.size
+            views_B1RR = torch.cat([plain_view(square(image)[None], size) for image in images])
+            masks = [mask_of(own, size) for own in on_view]
+            chance[name][part] = [mask.mean() for mask in masks]
+            for kind in kinds:
+                for seed in range(seeds):
+                    maps_BRR = _maps(kind, model, heads[name], seed, views_B1RR, findings.labels_F[part], table)
+                    for f, map_RR, mask_RR in zip(part, maps_BRR, masks, strict=True):
+                        scores[kind, name][METRICS[0]][seed, f] = pointing_game(map_RR, mask_RR)
+                        scores[kind, name][METRICS[1]][seed, f] = energy_inside(map_RR, mask_RR)
+                        if seed == 0 and f in kept:
+                            maps[kind, name][int(f)] = map_RR
+            for b, f in enumerate(part):
+                if f in kept:
+                    pictures["views"].setdefault(int(f), views_B1RR[b, 0].numpy())
+                    pictures["boxes"].setdefault(int(f), on_view[b])
+    explained = {
+        key: Explained(scores=scores[key] if boxes else {}, chance_F=chance[key[1]], maps=maps[key]) for key in scores
+    }
+    return explained, Pictures(**pictures)
+
+
+def _read(table: LabelledTable, row: int) -> Tensor:
+    path = table.paths[row]
+    return grey_image(read_image(path, path.read_bytes()))
+
+
+def _boxes_of(
+    table: LabelledTable, findings: Findings, boxes: Boxes | None, f: int, image_1HW: Tensor
+) -> list[tuple[float, float, float, float]]:
+    if boxes is None:
+        return []
+    name, label = table.images[findings.rows_F[f]], table.classes[findings.labels_F[f]]
+    return boxes.on_view(name, label, *image_1HW.shape[1:])
+
+
+def _maps(
+    kind: Attribution,
+    model: Model,
+    heads: LinearHeads,
+    seed: int,
+    views_B1RR: Tensor,
+    labels_B: NDArray[np.int64],
+    table: LabelledTable,
+) -> NDArray[np.float32]:
+    if model.image_encoder is None:
+        raise InputError(f"the model {model.name!r} has no image tower")
+    maps_BRR = saliency_maps(
+        kind, model.image_encoder, heads.weight_SCD[seed], heads.bias_SC[seed], views_B1RR, labels_B
+    )
+    if not np.isfinite(maps_BRR).all():
+        label = table.classes[int(labels_B[0])]
+        raise InputError(f"{model.name} gives a {kind} map that is not finite (label {label!r})")
+    return maps_BRR
