@@ -22,7 +22,7 @@ BATCH, SIDE, ROUNDS = 32, 256, 9
 def one_by_one(images_B1SS: torch.Tensor, drawn: TransformParameters, config: TransformConfig) -> None:
     """The same transformations with torchvision's functions."""
     for i, image in enumerate(images_B1SS):
-        top, left, side = int(drawn.top_B[i]), int(drawn.left_B[i]), int(drawn.side_B[i])
+        top, left, side = int(drawn.top_B[i]), int(drawn.left_B[i]), int(drawn.height_B[i])
         view = F.resized_crop(
             image, top, left, side, side, [config.size] * 2, InterpolationMode.BILINEAR, antialias=True
         )

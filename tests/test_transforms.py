@@ -1,12 +1,12 @@
 """The transformation family: what is drawn, and that torchvision makes the same pixels of it."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from convirt import transforms
@@ -34,9 +34,10 @@ def replay(
 ) -> Tensor:
     """The same transformation of one image through torchvision's functions, one after another."""
     bilinear = InterpolationMode.BILINEAR
-    top, left, side = (int(x[index]) for x in (parameters.top_B, parameters.left_B, parameters.side_B))
+    corner = int(parameters.top_B[index]), int(parameters.left_B[index])
+    extent = int(parameters.height_B[index]), int(parameters.width_B[index])
     image = reference.resized_crop(
-        image_1SS, top, left, side, side, [config.size, config.size], interpolation=bilinear, antialias=True
+        image_1SS, *corner, *extent, [config.size, config.size], interpolation=bilinear, antialias=True
     )
     if parameters.flip_B[index]:
         image = reference.horizontal_flip(image)
@@ -51,6 +52,8 @@ def replay(
     )
     image = reference.adjust_brightness(image, float(parameters.brightness_B[index]))
     image = reference.adjust_contrast(image, float(parameters.contrast_B[index]))
+    if parameters.sigma_B[index] == 0:  # torchvision divides by it
+        return image
     return reference.gaussian_blur(image, [config.blur_kernel] * 2, [float(parameters.sigma_B[index])] * 2)
 
 
@@ -78,9 +81,9 @@ LARGE = 10**6
 )
 def test_parameters_are_uniform_in_the_papers_ranges(name: str, low: float, high: float) -> None:
     drawn = draw(PAPER, 20_000, LARGE)
-    room = (LARGE - drawn.side_B).clamp_min(1)
+    room = (LARGE - drawn.height_B).clamp_min(1)
     values = {
-        "area": (drawn.side_B / LARGE) ** 2,
+        "area": (drawn.height_B / LARGE) ** 2,
         "translate_x": drawn.translate_B2[:, 0],
         "translate_y": drawn.translate_B2[:, 1],
         "top": drawn.top_B / room,
@@ -94,7 +97,7 @@ def test_parameters_are_uniform_in_the_papers_ranges(name: str, low: float, high
 
 def test_the_test_of_distributions_can_fail() -> None:
     """The side, unlike the area, is not uniform: 20,000 draws are enough to tell."""
-    ratio = (draw(PAPER, 20_000, LARGE).side_B / LARGE).double().numpy()
+    ratio = (draw(PAPER, 20_000, LARGE).height_B / LARGE).double().numpy()
     assert stats.kstest(ratio, stats.uniform(ratio.min(), ratio.max() - ratio.min()).cdf).pvalue < 1e-6
 
 
@@ -106,7 +109,9 @@ def test_flips_are_bernoulli() -> None:
 
 def test_parameters_are_independent_of_one_another() -> None:
     drawn = draw(PAPER, 20_000, LARGE)
-    columns = [getattr(drawn, field.name).double().reshape(20_000, -1) for field in fields(drawn)]
+    # Here the crop is square: its width is its height.
+    names = [field.name for field in fields(drawn) if field.name != "width_B"]
+    columns = [getattr(drawn, name).double().reshape(20_000, -1) for name in names]
     # Room for a large crop is small, so positions depend on the side; all else is independent.
     correlation = torch.corrcoef(torch.cat(columns[2:], dim=1).T) - torch.eye(9, dtype=torch.float64)
     assert correlation.abs().max() < 5 / 20_000**0.5
@@ -114,13 +119,13 @@ def test_parameters_are_independent_of_one_another() -> None:
 
 def test_crops_at_the_papers_size_stay_inside_the_image_and_the_range() -> None:
     drawn = draw(PAPER, 20_000, 256)
-    assert ((drawn.side_B / 256) ** 2).min() >= 0.6
-    assert drawn.side_B.max() == 256
+    assert ((drawn.height_B / 256) ** 2).min() >= 0.6
+    assert drawn.height_B.max() == 256
     for start in (drawn.top_B, drawn.left_B):
         assert start.min() == 0
-        assert (start + drawn.side_B).max() == 256
+        assert (start + drawn.height_B).max() == 256
     # Given the side, each position is as likely as any other.
-    at_226 = drawn.top_B[drawn.side_B == 226]
+    at_226 = drawn.top_B[drawn.height_B == 226]
     assert stats.chisquare(torch.bincount(at_226, minlength=31).numpy()).pvalue > 0.001
 
 
@@ -133,12 +138,75 @@ def test_a_draw_is_a_function_of_the_generator_and_the_place_in_the_batch() -> N
     assert not torch.equal(first.angle_B, other.angle_B)
 
 
+# The families of SimCLR and MoCo v2 (appendix E)
+
+
+SIMCLR = TransformConfig(
+    crop=(0.08, 1.0), aspect=(3 / 4, 4 / 3), degrees=0, translate=0, scale=(1, 1), brightness=(0.2, 1.8),
+    contrast=(0.2, 1.8), jitter_probability=0.8, blur_sigma=(0.1, 2.0), blur_probability=0.5,
+)  # fmt: skip
+
+
+def test_the_default_family_draws_the_same_numbers_as_ever() -> None:
+    """Figures on record depend on them."""
+    unit = torch.rand(5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = draw(PAPER, 5, 256)
+    side = ((0.6 + 0.4 * unit[:, 0]).sqrt() * 256).round().long().clamp(199, 256)
+    assert torch.equal(drawn.height_B, side)
+    assert torch.equal(drawn.width_B, side)
+    assert torch.equal(drawn.top_B, (unit[:, 1] * (257 - side)).long())
+    assert torch.equal(drawn.brightness_B, 0.6 + (1.4 - 0.6) * unit[:, 8])
+    assert torch.equal(drawn.sigma_B, 0.1 + (3.0 - 0.1) * unit[:, 10])
+
+
+@pytest.mark.parametrize(("crop", "aspect"), [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.2, 1.0), (0.5, 0.9))])
+def test_crops_are_distributed_as_torchvisions(crop: tuple[float, float], aspect: tuple[float, float]) -> None:
+    config = TransformConfig(crop=crop, aspect=aspect)
+    drawn = draw(config, 20_000, LARGE)
+    image = torch.empty(1, LARGE, LARGE, device="meta")
+    torch.manual_seed(0)
+    expected = torch.tensor([RandomResizedCrop.get_params(image, list(crop), list(aspect)) for _ in range(20_000)])
+    ours = torch.stack([drawn.top_B, drawn.left_B, drawn.height_B, drawn.width_B], dim=1)
+    for values in (lambda x: x[:, 2] * x[:, 3], lambda x: x[:, 3] / x[:, 2], lambda x: x[:, 0], lambda x: x[:, 1]):
+        assert stats.ks_2samp(values(ours.double()), values(expected.double())).pvalue > 0.001
+    assert (drawn.top_B + drawn.height_B).max() <= LARGE
+    assert (drawn.left_B + drawn.width_B).max() <= LARGE
+
+
+@pytest.mark.parametrize("aspect", [(2.0, 2.0), (0.5, 0.5)])
+def test_a_crop_that_never_fits_is_torchvisions_fallback(aspect: tuple[float, float]) -> None:
+    drawn = draw(TransformConfig(crop=(0.9, 1.0), aspect=aspect), 100, 256)
+    image = torch.empty(1, 256, 256, device="meta")
+    _, _, height, width = RandomResizedCrop.get_params(image, [0.9, 1.0], list(aspect))
+    assert set(drawn.height_B.tolist()) == {height}
+    assert set(drawn.width_B.tolist()) == {width}
+
+
+def test_a_transformation_is_left_out_as_often_as_is_said() -> None:
+    drawn = draw(SIMCLR, 20_000, LARGE)
+    still = drawn.brightness_B == 1
+    assert torch.equal(still, drawn.contrast_B == 1)
+    assert stats.binomtest(int(still.sum()), 20_000, 0.2).pvalue > 0.001
+    sharp = drawn.sigma_B == 0
+    assert stats.binomtest(int(sharp.sum()), 20_000, 0.5).pvalue > 0.001
+    assert stats.binomtest(int((still & sharp).sum()), 20_000, 0.1).pvalue > 0.001
+    assert stats.kstest(drawn.sigma_B[~sharp].numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > 0.001
+    assert stats.kstest(drawn.brightness_B[~still].numpy(), stats.uniform(0.2, 1.6).cdf).pvalue > 0.001
+
+
+def test_extra_draws_are_a_function_of_the_place_in_the_batch_too() -> None:
+    first, longer = draw(SIMCLR, 8, 256), draw(SIMCLR, 12, 256)
+    for field in fields(first):
+        assert torch.equal(getattr(first, field.name), getattr(longer, field.name)[:8])
+
+
 # Pixels
 
 
+@pytest.mark.parametrize("family", [PAPER, SIMCLR], ids=["paper", "simclr"])
 @pytest.mark.parametrize(("side", "size", "kernel"), [(256, 224, 23), (128, 128, 13), (300, 64, 7), (96, 160, 17)])
-def test_torchvision_makes_the_same_pixels(side: int, size: int, kernel: int) -> None:
-    config = TransformConfig(size=size, blur_kernel=kernel)
+def test_torchvision_makes_the_same_pixels(side: int, size: int, kernel: int, family: TransformConfig) -> None:
+    config = replace(family, size=size, blur_kernel=kernel)
     images, drawn = smooth_images(24, side), draw(config, 24, side)
     views = transforms.apply(images, drawn, config)
     assert views.shape == (24, 1, size, size)

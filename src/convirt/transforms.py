@@ -17,6 +17,10 @@ from torch import Tensor
 from convirt.config import TransformConfig
 
 DRAWS_PER_IMAGE = 12
+ATTEMPTS = 10
+"""How often a crop of another shape than a square is drawn until it lies inside the image, as torchvision has it."""
+EXTRA_DRAWS = 2 * ATTEMPTS + 2
+"""Further draws per image for crops that are no squares, and for transformations that are left out at random."""
 SMALLEST_SIGMA = 1e-3
 """Below this the Gaussian is one pixel wide in float32; it stands for 0, which would divide by zero."""
 
@@ -26,11 +30,13 @@ class TransformParameters:
     """One drawn t_v for each image of a batch; every field is a CPU tensor with first dimension B."""
 
     top_B: Tensor
-    """First row of the square crop, int64 pixels of the prepared image."""
+    """First row of the crop, int64 pixels of the prepared image."""
     left_B: Tensor
     """First column of the crop, int64 pixels."""
-    side_B: Tensor
-    """Side of the crop, int64 pixels."""
+    height_B: Tensor
+    """Height of the crop, int64 pixels."""
+    width_B: Tensor
+    """Width of the crop, int64 pixels."""
     flip_B: Tensor
     """Whether to flip left and right, bool."""
     angle_B: Tensor
@@ -61,30 +67,63 @@ def draw_parameters(config: TransformConfig, batch: int, side: int, generator: t
         config: The ranges.
         batch: How many images.
         side: Side S of the prepared images, pixels.
-        generator: A CPU generator; the result is a function of its state alone, on every device. Row i takes the
-            draws i * DRAWS_PER_IMAGE onwards, so it does not depend on the size of the batch.
+        generator: A CPU generator; the result is a function of its state alone, on every device. Row i takes a fixed
+            number of draws after those of the rows before it, so it does not depend on the size of the batch.
     """
-    unit_BD = torch.rand(batch, DRAWS_PER_IMAGE, generator=generator, dtype=torch.float64)
+    sometimes = config.jitter_probability < 1 or config.blur_probability < 1
+    extra = EXTRA_DRAWS if sometimes or config.aspect != (1.0, 1.0) else 0
+    unit_BD = torch.rand(batch, DRAWS_PER_IMAGE + extra, generator=generator, dtype=torch.float64)
+    unit_BD, extra_BD = unit_BD[:, :DRAWS_PER_IMAGE], unit_BD[:, DRAWS_PER_IMAGE:]
 
     def uniform(column: int, low: float, high: float) -> Tensor:
         return low + (high - low) * unit_BD[:, column]
 
-    # The ratio is of area. Rounding to whole pixels must not leave the range.
-    smallest = min(math.ceil(math.sqrt(config.crop[0]) * side), side)
-    largest = max(math.floor(math.sqrt(config.crop[1]) * side), smallest)
-    side_B = (uniform(0, *config.crop).sqrt() * side).round().long().clamp(smallest, largest)
+    def unless(column: int, probability: float, drawn_B: Tensor, neutral: float) -> Tensor:
+        """What was drawn, or with 1 - probability what changes nothing."""
+        return drawn_B if probability == 1 else torch.where(extra_BD[:, column] < probability, drawn_B, neutral)
+
+    jitter, blur = config.jitter_probability, config.blur_probability
+    if config.aspect == (1.0, 1.0):
+        height_B = width_B = _square_sides(unit_BD[:, 0], config.crop, side)
+    else:
+        height_B, width_B = _rectangles(extra_BD[:, 2:], config, side)
     return TransformParameters(
-        top_B=(unit_BD[:, 1] * (side - side_B + 1)).long(),
-        left_B=(unit_BD[:, 2] * (side - side_B + 1)).long(),
-        side_B=side_B,
+        top_B=(unit_BD[:, 1] * (side - height_B + 1)).long(),
+        left_B=(unit_BD[:, 2] * (side - width_B + 1)).long(),
+        height_B=height_B,
+        width_B=width_B,
         flip_B=unit_BD[:, 3] < config.flip,
         angle_B=uniform(4, -config.degrees, config.degrees),
         translate_B2=torch.stack([uniform(column, -config.translate, config.translate) for column in (5, 6)], dim=1),
         scale_B=uniform(7, *config.scale),
-        brightness_B=uniform(8, *config.brightness),
-        contrast_B=uniform(9, *config.contrast),
-        sigma_B=uniform(10, *config.blur_sigma),
+        brightness_B=unless(0, jitter, uniform(8, *config.brightness), 1.0),
+        contrast_B=unless(0, jitter, uniform(9, *config.contrast), 1.0),
+        sigma_B=unless(1, blur, uniform(10, *config.blur_sigma), 0.0),
     )
+
+
+def _square_sides(unit_B: Tensor, area: tuple[float, float], side: int) -> Tensor:
+    """Sides of square crops, uniform in the ratio of area; rounding to whole pixels must not leave the range."""
+    smallest = min(math.ceil(math.sqrt(area[0]) * side), side)
+    largest = max(math.floor(math.sqrt(area[1]) * side), smallest)
+    ratio_B = area[0] + (area[1] - area[0]) * unit_B
+    return (ratio_B.sqrt() * side).round().long().clamp(smallest, largest)
+
+
+def _rectangles(unit_BD: Tensor, config: TransformConfig, side: int) -> tuple[Tensor, Tensor]:
+    """Heights and widths of crops, uniform in area and log-uniform in aspect among those that fit into the image."""
+    (small, large), (narrow, wide) = config.crop, config.aspect
+    area_BA = (small + (large - small) * unit_BD[:, :ATTEMPTS]) * side**2
+    aspect_BA = torch.exp(math.log(narrow) + math.log(wide / narrow) * unit_BD[:, ATTEMPTS:])
+    sides_2BA = torch.stack([(area_BA / aspect_BA).sqrt(), (area_BA * aspect_BA).sqrt()]).round().long()
+    fits_BA = ((sides_2BA > 0) & (sides_2BA <= side)).all(dim=0)
+    first_B1 = fits_BA.long().argmax(dim=1, keepdim=True)
+    sides_2B = sides_2BA.gather(2, first_B1.expand(2, -1, -1)).squeeze(2)
+    # Where none fits: the largest crop of the nearest aspect.
+    nearest = min(max(1.0, narrow), wide)
+    fallback_21 = torch.tensor([[round(side / max(nearest, 1))], [round(side * min(nearest, 1))]])
+    height_B, width_B = torch.where(fits_BA.any(dim=1), sides_2B, fallback_21.clamp_min(1))
+    return height_B, width_B
 
 
 @torch.no_grad()
@@ -101,7 +140,8 @@ def apply(images_B1SS: Tensor, parameters: TransformParameters, config: Transfor
     """
     with torch.autocast(device_type=images_B1SS.device.type, enabled=False):
         images_B1RR = _crop(_to_float(images_B1SS), parameters, config.size)
-        images_B1RR = _affine(images_B1RR, parameters)
+        if config.degrees or config.translate or config.scale != (1.0, 1.0):
+            images_B1RR = _affine(images_B1RR, parameters)
         images_B1RR = _jitter(images_B1RR, parameters)
         return _blur(images_B1RR, parameters.sigma_B, config.blur_kernel)
 
@@ -128,9 +168,8 @@ def _to_float(images: Tensor) -> Tensor:
 def _crop(images_B1SS: Tensor, parameters: TransformParameters, size: int) -> Tensor:
     """Crop, resize and flip: antialiased bilinear resizing is linear and separable, so two matrices an image do it."""
     device, source = images_B1SS.device, images_B1SS.shape[-1]
-    side_B = parameters.side_B.to(device)
-    rows_BRS = _resize_matrices(parameters.top_B.to(device), side_B, source, size)
-    columns_BRS = _resize_matrices(parameters.left_B.to(device), side_B, source, size)
+    rows_BRS = _resize_matrices(parameters.top_B.to(device), parameters.height_B.to(device), source, size)
+    columns_BRS = _resize_matrices(parameters.left_B.to(device), parameters.width_B.to(device), source, size)
     flip_B11 = parameters.flip_B.to(device)[:, None, None]
     columns_BRS = torch.where(flip_B11, columns_BRS.flip(1), columns_BRS)
     return (rows_BRS @ images_B1SS[:, 0] @ columns_BRS.transpose(1, 2))[:, None]

@@ -4,6 +4,7 @@ A section reference after a field names the place in the ConVIRT paper that fixe
 choice of ours, listed in docs/paper.md.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +70,8 @@ class TransformConfig:
     """Side of the square that the encoder sees, pixels (A)."""
     crop: tuple[float, float] = (0.6, 1.0)
     """Range of the ratio of crop area to image area (A; area is silent)."""
+    aspect: tuple[float, float] = (1.0, 1.0)
+    """Range of the crop's width to its height, log-uniform; (1, 1) is square (silent; SimCLR's is (3/4, 4/3))."""
     flip: float = 0.5
     """Probability of a horizontal flip (A). It destroys laterality: set 0 where reports name sides and that matters."""
     degrees: float = 20.0
@@ -81,36 +84,49 @@ class TransformConfig:
     """Range of the brightness ratio (A)."""
     contrast: tuple[float, float] = (0.6, 1.4)
     """Range of the contrast ratio (A)."""
+    jitter_probability: float = 1.0
+    """How often brightness and contrast are changed at all (silent; SimCLR's is 0.8)."""
     blur_sigma: tuple[float, float] = (0.1, 3.0)
     """Range of the Gaussian's sigma, pixels (A)."""
     blur_kernel: int = 23
     """Side of the blur kernel, odd, pixels (silent: about a tenth of 224, as SimCLR has it)."""
+    blur_probability: float = 1.0
+    """How often there is a blur at all (silent; SimCLR's is 0.5)."""
 
     def __post_init__(self) -> None:
         require(self.size >= 16, f"transform.size must be at least 16, got {self.size}")
-        require(0 <= self.flip <= 1, f"transform.flip is a probability, got {self.flip}")
+        for name in ("flip", "jitter_probability", "blur_probability"):
+            probability = getattr(self, name)
+            require(0 <= probability <= 1, f"transform.{name} is a probability, got {probability}")
         require(self.degrees >= 0, f"transform.degrees must not be negative, got {self.degrees}")
         require(0 <= self.translate < 1, f"transform.translate must lie in [0, 1), got {self.translate}")
         require(
             self.blur_kernel % 2 == 1 and 0 < self.blur_kernel < 2 * self.size,
             f"transform.blur_kernel must be odd and positive, and below twice the size, got {self.blur_kernel}",
         )
-        for name in ("crop", "scale", "brightness", "contrast", "blur_sigma"):
+        for name in ("crop", "aspect", "scale", "brightness", "contrast", "blur_sigma"):
             low, high = getattr(self, name)
             require(0 <= low <= high, f"transform.{name} must be a range 0 <= low <= high, got {low}, {high}")
         require(self.crop[0] > 0 and self.crop[1] <= 1, f"transform.crop must lie in (0, 1], got {self.crop}")
+        require(
+            0 < self.aspect[0] and self.aspect[1] < math.inf, f"transform.aspect must be positive, got {self.aspect}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """Adam and its schedule (A)."""
+    """The optimiser and its schedule (A)."""
 
+    kind: Literal["adam", "adamw", "sgd"] = "adam"
+    """Rule of the steps (A: Adam; E: SGD for MoCo v2)."""
+    momentum: float = 0.9
+    """Of SGD (silent; the default of MoCo's code)."""
     learning_rate: float = 1e-4
     """Initial learning rate (A)."""
     text_learning_rate: float | None = None
     """Initial learning rate of the text encoder alone; None means the same (A: the same)."""
     weight_decay: float = 1e-6
-    """L2 penalty (A)."""
+    """L2 penalty; with adamw the decoupled one (A)."""
     batch_size: int = 32
     """Pairs per step (A)."""
     warmup_steps: int = 0
@@ -119,12 +135,23 @@ class OptimiserConfig:
     """If set, the rate also falls along a half cosine to zero at this step (not in the paper; the demo's)."""
     cosine_from: int = 0
     """Step at which that cosine begins (not in the paper; the demo's)."""
+    decay_epochs: tuple[float, ...] = ()
+    """Epochs after which the rate is multiplied by `decay_factor` (E: 60 and 80 for MoCo v2)."""
+    decay_factor: float = 0.1
+    """What the rate is multiplied by then (E)."""
     clip_norm: float | None = None
     """Largest gradient norm, if any (not in the paper)."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"optimiser.learning_rate must be positive, got {self.learning_rate}")
         require(self.weight_decay >= 0, f"optimiser.weight_decay must not be negative, got {self.weight_decay}")
+        require(0 <= self.momentum < 1, f"optimiser.momentum must lie in [0, 1), got {self.momentum}")
+        require(
+            all(0 < epoch < math.inf for epoch in self.decay_epochs)
+            and list(self.decay_epochs) == sorted(set(self.decay_epochs)),
+            f"optimiser.decay_epochs must be positive and rise, got {self.decay_epochs}",
+        )
+        require(0 < self.decay_factor <= 1, f"optimiser.decay_factor must lie in (0, 1], got {self.decay_factor}")
         require(self.warmup_steps >= 0, f"optimiser.warmup_steps must not be negative, got {self.warmup_steps}")
         require(
             self.cosine_steps is None or 0 <= self.cosine_from < self.cosine_steps,

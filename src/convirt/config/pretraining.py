@@ -37,8 +37,13 @@ class PretrainConfig:
     """Every draw is a function of this seed, the epoch and the step."""
     max_steps: int | None = None
     """Stop after this many steps, if before the validation rule does."""
+    max_epochs: int | None = None
+    """Stop after this many visits of each training pair, if before the other rules do."""
     checkpoint_every: int = 1000
     """Steps between resumable checkpoints; one is also written at each evaluation and at a stop signal."""
+    keep_every: int | None = None
+    """Keep the checkpoint of each so many evaluations, in checkpoints/, to set downstream scores against the validation
+    loss (figure 5: 40 points of 200 evaluations, so 5); None keeps the best and the last alone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -56,5 +61,11 @@ class PretrainConfig:
             "of that method",
         )
         require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be at least 1, got {self.max_steps}")
+        require(
+            self.max_epochs is None or self.max_epochs >= 1, f"max_epochs must be at least 1, got {self.max_epochs}"
+        )
         require(self.checkpoint_every >= 1, f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+        require(
+            self.keep_every is None or self.keep_every >= 1, f"keep_every must be at least 1, got {self.keep_every}"
+        )
         require(self.workers >= 0, f"workers must be 0 or more, got {self.workers}")

@@ -50,6 +50,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in options)
     if origin is tuple:
+        if isinstance(value, tuple) and options[1:] == (Ellipsis,):
+            options = (options[0],) * len(value)
         return isinstance(value, tuple) and len(value) == len(options) and all(map(_fits, value, options))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Adam, its learning rate, and the rule that halves the rate and picks the best checkpoint (ConVIRT, appendix A)."""
+"""The optimiser, its learning rate, and the rule that halves the rate and picks the best checkpoint (ConVIRT, appendix A)."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from convirt.config import OptimiserConfig, ValidationConfig
 from convirt.methods import Method
 
 
-def build_optimiser(method: Method, config: OptimiserConfig, *, fused: bool = True) -> torch.optim.Adam:
-    """Adam over the trainable parameters; weight decay is the L2 penalty of the original Adam, not AdamW's.
+def build_optimiser(method: Method, config: OptimiserConfig, *, fused: bool = True) -> torch.optim.Optimizer:
+    """The optimiser over the trainable parameters; weight decay is the L2 penalty, but AdamW's for `adamw`.
 
     The groups are the method's; each holds its share of the learning rate as `rate_share`.
 
     Args:
         method: What to train; its frozen part is left alone.
-        config: Learning rates and weight decay.
+        config: Kind, learning rates, weight decay and momentum.
         fused: One kernel for all parameters; about three times as fast on a CPU.
     """
     groups = [
@@ -29,23 +29,28 @@ def build_optimiser(method: Method, config: OptimiserConfig, *, fused: bool = Tr
         }
         for group in method.parameter_groups()
     ]
-    return torch.optim.Adam(
-        groups,
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=fused,
-    )
+    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, **shared)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.kind]
+    return kind(groups, **shared)
 
 
-def learning_rate(step: int, config: OptimiserConfig, factor: float = 1.0) -> float:
+def learning_rate(
+    step: int, config: OptimiserConfig, factor: float = 1.0, *, steps_per_epoch: int | None = None
+) -> float:
     """The rate that step number `step`, counted from 0, is taken with.
 
     Args:
         step: Which step.
-        config: The initial rate, and the warm-up and cosine that are not in the paper.
+        config: The initial rate, the epochs of its decay (E), and the warm-up and cosine that are not in the paper.
         factor: What the plateau rule has made of the rate so far.
+        steps_per_epoch: Steps in which each training pair is visited once; needed where the rate decays by epochs.
     """
     rate = config.learning_rate * factor
+    if config.decay_epochs:
+        assert steps_per_epoch is not None
+        rate *= config.decay_factor ** sum(step >= epoch * steps_per_epoch for epoch in config.decay_epochs)
     if step < config.warmup_steps:
         rate *= (step + 1) / config.warmup_steps
     if config.cosine_steps is not None and step > config.cosine_from:
@@ -94,6 +99,7 @@ def optimiser_tensors(method: Method, optimiser: torch.optim.Optimizer) -> dict[
         f"{name}/{key}": value
         for name, parameter in method.parameters_to_train().items()
         for key, value in optimiser.state[parameter].items()
+        if value is not None  # as SGD without momentum has it
     }
 
 

@@ -36,7 +36,7 @@ CORPUS = "corpus.json"
 METRICS = "metrics.json"
 WHOLE = "shuffled as a whole"
 """The order of a corpus on disk."""
-CHANGEABLE = {"device", "workers", "max_steps", "checkpoint_every"}
+CHANGEABLE = {"device", "workers", "max_steps", "max_epochs", "checkpoint_every", "keep_every"}
 """Settings that a resumed run may change: none changes what a step computes, though another device rounds otherwise."""
 
 
@@ -74,7 +74,7 @@ def pretrain(
     with _reproducible(), _disk_errors(out):
         last = standing_folder(out / "last") if resume else None
         method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
-        trainer = Trainer(method, config, make_fabric(config))
+        trainer = Trainer(method, config, make_fabric(config), steps_per_epoch=train.steps_per_epoch)
         if dry_run:
             print_plan(make_plan(trainer, train, validation), console)
             return out

@@ -64,10 +64,20 @@ def _fast_bf16_on_cpu() -> bool:
     return any(supported() for supported in asked if supported is not None)
 
 
-def total_steps(config: PretrainConfig) -> int:
-    """Steps of a whole run: as many as the evaluations allowed, or `max_steps` if that is less."""
-    by_rule = config.validation.every * config.validation.max_evaluations
-    return by_rule if config.max_steps is None else min(by_rule, config.max_steps)
+def total_steps(config: PretrainConfig, steps_per_epoch: int | None = None) -> int:
+    """Steps of a whole run: as many as the evaluations allow, or what `max_steps` or `max_epochs` says if that is less.
+
+    Args:
+        config: The run's configuration.
+        steps_per_epoch: Steps in which each training pair is visited once; needed where `max_epochs` is set.
+    """
+    limits = [config.validation.every * config.validation.max_evaluations]
+    if config.max_steps is not None:
+        limits.append(config.max_steps)
+    if config.max_epochs is not None:
+        assert steps_per_epoch is not None
+        limits.append(config.max_epochs * steps_per_epoch)
+    return min(limits)
 
 
 class _Stopped(Exception):
@@ -77,9 +87,20 @@ class _Stopped(Exception):
 class Trainer:
     """A method, its optimiser, and how far they have come."""
 
-    def __init__(self, method: Method, config: PretrainConfig, fabric: Fabric) -> None:
+    def __init__(
+        self, method: Method, config: PretrainConfig, fabric: Fabric, *, steps_per_epoch: int | None = None
+    ) -> None:
+        """Take up a method.
+
+        Args:
+            method: What to train.
+            config: Its configuration.
+            fabric: Device and number format.
+            steps_per_epoch: Of the training batches; needed where the configuration speaks of epochs.
+        """
         self.config = config
         self.fabric = fabric
+        self.steps_per_epoch = steps_per_epoch
         # Convolutions are fastest on CPU and GPU with channels last; it changes the layout of 4-D weights alone.
         self.method = method.to(device=fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # The fused kernel unscales half-precision gradients itself, and then they cannot be clipped.
@@ -100,7 +121,7 @@ class Trainer:
     @property
     def total(self) -> int:
         """Steps of the whole run."""
-        return total_steps(self.config)
+        return total_steps(self.config, self.steps_per_epoch)
 
     @property
     def evaluation_due(self) -> bool:
@@ -125,7 +146,7 @@ class Trainer:
         seed, optimiser = self.config.seed, self.config.optimiser
         torch.manual_seed(derive_seed(seed, self.step, "dropout"))
         generator = torch.Generator().manual_seed(derive_seed(seed, self.step, "augmentation"))
-        rate = learning_rate(self.step, optimiser, self.plateau.factor)
+        rate = learning_rate(self.step, optimiser, self.plateau.factor, steps_per_epoch=self.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["rate_share"]
         self.method.train()
