@@ -9,8 +9,10 @@ from convirt.config.objectives import (
     LearnedTemperatureObjective,
     MaskedLanguageObjective,
     MeshedTransformerObjective,
+    MoCoObjective,
     Objective,
     SemanticMatchingObjective,
+    TwoViewsObjective,
 )
 from convirt.config.parts import (
     ImageEncoderConfig,
@@ -33,6 +35,7 @@ __all__ = [
     "LearnedTemperatureObjective",
     "MaskedLanguageObjective",
     "MeshedTransformerObjective",
+    "MoCoObjective",
     "Objective",
     "OptimiserConfig",
     "PretrainConfig",
@@ -40,6 +43,7 @@ __all__ = [
     "SemanticMatchingObjective",
     "TextEncoderConfig",
     "TransformConfig",
+    "TwoViewsObjective",
     "ValidationConfig",
     "from_dict",
 ]

@@ -158,6 +158,37 @@ class MaskedLanguageObjective(Objective):
         require(0 < self.share <= 1, f"objective.share must lie in (0, 1], got {self.share}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoViewsObjective(Objective):
+    """SimCLR: NT-Xent between two views of each image (E)."""
+
+    temperature: float = 0.1
+    """tau (E)."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.temperature < math.inf, f"objective.temperature must be positive, got {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoObjective(TwoViewsObjective):
+    """MoCo v2: a query and its key against a queue of earlier keys (E)."""
+
+    temperature: float = 0.07
+    """tau (E)."""
+    queue: int = 4096
+    """How many keys the queue holds (E)."""
+    key_momentum: float = 0.999
+    """m, what the key encoder keeps of itself at each step (silent; He et al., 3.2: 0.999)."""
+    norm_groups: int = 2
+    """Parts of a batch with a batch norm each, shuffled for the keys; on one device as on the paper's two GPUs (E)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.queue >= 1, f"objective.queue must be at least 1, got {self.queue}")
+        require(0 <= self.key_momentum < 1, f"objective.key_momentum must lie in [0, 1), got {self.key_momentum}")
+        require(self.norm_groups >= 1, f"objective.norm_groups must be at least 1, got {self.norm_groups}")
+
+
 OBJECTIVES: dict[str, type[Objective]] = {
     "caption_lstm": AttentionLSTMObjective,
     "caption_transformer": MeshedTransformerObjective,
@@ -166,5 +197,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "clip": LearnedTemperatureObjective,
     "medclip": SemanticMatchingObjective,
     "masked_language_model": MaskedLanguageObjective,
+    "simclr": TwoViewsObjective,
+    "moco": MoCoObjective,
 }
 """The objective of each method, a key of `convirt.methods.METHODS`."""

@@ -27,7 +27,8 @@ class TextEncoderConfig:
     """The text encoder f_u."""
 
     source: str = "emilyalsentzer/Bio_ClinicalBERT"
-    """Hugging Face hub id, local folder, or `package:NAME` (a model folder inside an installed package) (2.3)."""
+    """Hugging Face hub id, local folder, `package:NAME` (a model folder inside an installed package), or a run of ours
+    whose text encoder to start from, such as that of a masked language model (2.3)."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` keeps only the architecture and the tokenizer of the source."""
     pooling: Literal["max", "mean", "cls"] = "max"
@@ -109,7 +110,7 @@ class TransformConfig:
             require(0 <= low <= high, f"transform.{name} must be a range 0 <= low <= high, got {low}, {high}")
         require(self.crop[0] > 0 and self.crop[1] <= 1, f"transform.crop must lie in (0, 1], got {self.crop}")
         require(
-            0 < self.aspect[0] and self.aspect[1] < math.inf, f"transform.aspect must be positive, got {self.aspect}"
+            self.aspect[0] > 0 and self.aspect[1] < math.inf, f"transform.aspect must be positive, got {self.aspect}"
         )
 
 

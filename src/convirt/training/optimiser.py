@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate, and the rule that halves the rate and picks the best checkpoint (ConVIRT, appendix A)."""
+"""The optimiser, its rate, and the rule that lowers the rate and picks the best checkpoint (ConVIRT, appendix A)."""
 
 import math
 from dataclasses import dataclass
