@@ -101,6 +101,15 @@ def model_folder(path: Path) -> Path:
     return folders[0]
 
 
+def checkpoint_folder(path: Path) -> Path | None:
+    """The checkpoint at or below `path` (a checkpoint folder, or a run, of which `best/` is taken) that holds a text
+    encoder; None if there is none, as in a Hugging Face model's folder."""
+    for folder in (path / "best", path):
+        if (folder / "text_encoder" / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    return None
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a safetensors or pickled weight file, in the order of the file.
 

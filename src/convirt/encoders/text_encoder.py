@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from convirt.config import TextEncoderConfig
-from convirt.encoders.sources import hub_answers, local_path, model_folder, read_tensors
+from convirt.encoders.sources import checkpoint_folder, hub_answers, local_path, model_folder, read_tensors
 from convirt.errors import InputError
 
 FOLDER = "text_encoder"
@@ -104,13 +104,15 @@ def build_text_encoder(config: TextEncoderConfig, *, seed: int = 0) -> TextEncod
     """Build f_u with its initial weights.
 
     Args:
-        config: Source, pooling and what is frozen.
+        config: Source (a checkpoint or run of ours too), pooling and what is frozen.
         seed: Decides random weights; the global random state is left as it was.
 
     Raises:
         InputError: The source cannot be had or read, or every layer would be frozen.
     """
     path = local_path(config.source)
+    if path is not None and (checkpoint := checkpoint_folder(path)) is not None:
+        return _from_checkpoint(checkpoint, config, seed)
     source = config.source if path is None else str(model_folder(path))
     # Without the hub, its cache on this machine may still hold the model.
     local = path is not None or not hub_answers()
@@ -122,6 +124,23 @@ def build_text_encoder(config: TextEncoderConfig, *, seed: int = 0) -> TextEncod
         else:
             model = _pretrained(source, model_config, local=local)
     return TextEncoder(model.float(), tokenizer, config)
+
+
+def _from_checkpoint(folder: Path, config: TextEncoderConfig, seed: int) -> TextEncoder:
+    """The text tower of one of our checkpoints, as a start for another run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = load_text_encoder(folder, config)
+    if config.weights == "random":
+        return encoder
+    tensors = read_tensors(folder / "model.safetensors")
+    prefix = f"{FOLDER}."
+    try:
+        encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: its weights do not fit its text encoder ({reason}); take another run") from None
+    return encoder
 
 
 def load_text_encoder(folder: Path, config: TextEncoderConfig) -> TextEncoder:

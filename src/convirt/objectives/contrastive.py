@@ -90,17 +90,28 @@ def semantic_matching_loss(
     Raises:
         ValueError: Shapes do not fit, or something has no finding at all: it has no direction.
     """
-    if len(image_findings_NC) != len(v_ND) or image_findings_NC.shape != text_findings_NC.shape:
-        shapes = (tuple(v_ND.shape), tuple(image_findings_NC.shape), tuple(text_findings_NC.shape))
-        raise ValueError(f"expected two equal N x C matrices of findings, got {shapes[1]}, {shapes[2]} for {shapes[0]}")
-    if not bool((image_findings_NC.any(dim=1) & text_findings_NC.any(dim=1)).all()):
-        raise ValueError("a row without any finding has no direction; give it a class of its own, such as No Finding")
+    if len(image_findings_NC) != len(v_ND):
+        raise ValueError(f"expected findings of {len(v_ND)} images and texts, got {len(image_findings_NC)}")
     with torch.autocast(device_type=v_ND.device.type, enabled=False):
         logits_NN = scale * cosine_similarities(v_ND, u_ND)
-        meaning_NN = cosine_similarities(image_findings_NC, text_findings_NC).to(logits_NN.dtype)
+        meaning_NN = _meaning(image_findings_NC, text_findings_NC).to(logits_NN.dtype)
         image_to_text = F.cross_entropy(logits_NN, meaning_NN.softmax(dim=1))
         text_to_image = F.cross_entropy(logits_NN.T, meaning_NN.T.softmax(dim=1))
         return (image_to_text + text_to_image) / 2
+
+
+def matching_entropy(image_findings_NC: Tensor, text_findings_NC: Tensor) -> Tensor:
+    """The mean entropy of the soft targets of both directions, nats: what `semantic_matching_loss` is at its least."""
+    meaning_NN = _meaning(image_findings_NC, text_findings_NC)
+    rows_NN, columns_NN = meaning_NN.log_softmax(dim=1), meaning_NN.log_softmax(dim=0)
+    return -((rows_NN.exp() * rows_NN).sum() + (columns_NN.exp() * columns_NN).sum()) / (2 * len(meaning_NN))
+
+
+def _meaning(image_findings_NC: Tensor, text_findings_NC: Tensor) -> Tensor:
+    """s_ij, in float32 or better."""
+    if not bool((image_findings_NC.any(dim=1)).all() and text_findings_NC.any(dim=1).all()):
+        raise ValueError("a row without any finding has no direction; give it a class of its own, such as No Finding")
+    return cosine_similarities(image_findings_NC, text_findings_NC)
 
 
 def cosine_similarities(a_ND: Tensor, b_ND: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Batch:
 
     images_B1SS: Tensor
     """Grey images, zero-padded to a square with the image in the centre; uint8, or float32 in [0, 1] when the corpus
-    holds 16 bits."""
+    holds 16 bits. Of batches without images, S is 0."""
     sentences: list[str]
     """The drawn sentence t_u(x_u) of each pair."""
     reports: list[tuple[str, ...]]
@@ -80,6 +80,9 @@ def to_unit(image: Tensor) -> Tensor:
 class Batches(Dataset[Batch]):
     """Batches addressed by step, of epochs of equal length; each can be read whole or in parts."""
 
+    with_images: bool = True
+    """Whether images are decoded; a method that trains a text encoder alone needs none."""
+
     def __init__(
         self, corpus: Corpus | StreamedCorpus, split: str, seed: int, rank: int, ranks: int, shards: np.ndarray | None
     ) -> None:
@@ -120,13 +123,17 @@ class Batches(Dataset[Batch]):
             parts: How many parts there are.
         """
         epoch, place = divmod(step, self._length)
-        batches = self.epoch(epoch)
-        indices = batches[place]
-        mine = share(len(indices), self.rank, self.ranks)
+        mine = share(len(self.epoch(epoch)[place]), self.rank, self.ranks)
         inner = share(mine.stop - mine.start, part, parts)
         rows = slice(mine.start + inner.start, mine.start + inner.stop)
         if isinstance(self.corpus, StreamedCorpus):
             self.corpus.expect(self._needed(epoch, place, rows))
+        return self._draw(step, rows)
+
+    def _draw(self, step: int, rows: slice) -> Batch:
+        """Draw an image and a sentence of each pair of a batch, and read those of some rows."""
+        epoch, place = divmod(step, self._length)
+        indices = self.epoch(epoch)[place]
         seed = derive_seed(self.seed, step, "views")
         images, sentence_counts = (lengths[indices] for lengths in self._lengths)
         chosen = draw_views(images, sentence_counts, seed)
@@ -135,10 +142,12 @@ class Batches(Dataset[Batch]):
         reports: list[tuple[str, ...]] = []
         for index, image, sentence in zip(indices[rows], *(which[rows] for which in chosen), strict=True):
             pair = self.corpus.pair(int(index))
-            drawn.append(decode(pair.images[image]))
+            if self.with_images:
+                drawn.append(decode(pair.images[image]))
             sentences.append(pair.sentences[sentence])
             reports.append(tuple(pair.sentences))
-        images_B1SS = _canvas(drawn, self.corpus.image_size)
+        side = self.corpus.image_size
+        images_B1SS = _canvas(drawn, side) if self.with_images else torch.empty(len(sentences), 1, 0, 0)
         return Batch(images_B1SS=images_B1SS, sentences=sentences, reports=reports, indices=indices[rows], step=step)
 
     def _needed(self, epoch: int, place: int, rows: slice) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""MedCLIP: images and texts that are no pairs, matched by what they are about (Wang et al. 2022).
+
+Shapes: B images and B texts in the batch, C classes of findings, D size of the shared space.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convirt.config import PretrainConfig, SemanticMatchingObjective
+from convirt.data.findings import (
+    FindingsLexicon,
+    extract_findings,
+    findings_vector,
+    load_findings_lexicon,
+    parse_findings_lexicon,
+)
+from convirt.data.loading.decoupled import DecoupledBatches
+from convirt.errors import InputError
+from convirt.methods.temperature import LearnedTemperature
+from convirt.methods.two_towers import TwoTowers
+from convirt.objectives import matching_entropy, semantic_matching_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from convirt.data.corpora import Corpus
+    from convirt.data.loading.loader import Batch, TrainingBatches
+    from convirt.data.loading.streaming import StreamedCorpus
+
+LEXICON = "findings.toml"
+
+
+class MedCLIP(TwoTowers):
+    """Two towers with linear projections and a learned temperature, drawn together by soft targets (section 3).
+
+    What an image is about is extracted from its own report, what a text is about from the sentence alone.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        *,
+        folder: Path | None = None,
+        corpus: "Corpus | StreamedCorpus | None" = None,
+    ) -> None:
+        """Build both towers and the temperature; read the lexicon, which checkpoints keep.
+
+        Raises:
+            InputError: The projections are not linear, or the lexicon cannot be used.
+        """
+        if not config.projection.linear:
+            raise InputError("medclip projects linearly (Wang et al. 2022, section 3.3); give --projection.linear")
+        super().__init__(config, folder=folder)
+        assert isinstance(config.objective, SemanticMatchingObjective)
+        self.objective = config.objective
+        self.temperature = LearnedTemperature(self.objective)
+        self.lexicon = load_findings_lexicon(self.objective.lexicon) if folder is None else _kept_lexicon(folder)
+        if not self.lexicon.no_finding:
+            raise InputError(
+                f"objective.lexicon {self.objective.lexicon}: set no_finding, the class of texts without pathology: "
+                "without it a text may have no finding at all to be matched by"
+            )
+
+    @classmethod
+    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> "TrainingBatches":
+        """Batches whose images and sentences are drawn independently of each other (section 3.1)."""
+        return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
+
+    def decays(self, name: str, parameter: torch.nn.Parameter) -> bool:
+        """Whether weight decay acts on a parameter: on all but the temperature."""
+        return not name.startswith("temperature.")
+
+    def findings(self, reports: "Iterable[Iterable[str]]") -> Tensor:
+        """The multi-hot findings_BC of reports, given as their sentences, on the CPU."""
+        vectors = [
+            findings_vector(extract_findings(report, self.lexicon), uncertain=self.objective.uncertain)
+            for report in reports
+        ]
+        return torch.from_numpy(np.stack(vectors))
+
+    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+        """The semantic matching loss of one batch (see `Method.loss`).
+
+        Returns:
+            The scalar loss, `target_entropy` (its least possible value, nats), `scale` (1 / tau), and `normal_images`
+            and `normal_texts` (the shares without pathology).
+        """
+        _, v_BD = self.encode_image(self.draw_views(batch.images_B1SS, generator))
+        _, u_BD = self.encode_text(batch.sentences)
+        image_BC, text_BC = self.findings(batch.reports), self.findings([sentence] for sentence in batch.sentences)
+        scale = self.temperature()
+        loss = semantic_matching_loss(v_BD, u_BD, image_BC.to(self.device), text_BC.to(self.device), scale)
+        normal = self.lexicon.classes.index(self.lexicon.no_finding)
+        return loss, {
+            "target_entropy": matching_entropy(image_BC, text_BC).item(),
+            "scale": scale.item(),
+            "normal_images": image_BC[:, normal].mean().item(),
+            "normal_texts": text_BC[:, normal].mean().item(),
+        }
+
+    def save_architecture(self, folder: Path) -> None:
+        """Write what both towers need, and `findings.toml`, the lexicon."""
+        super().save_architecture(folder)
+        (folder / LEXICON).write_text(self.lexicon.source, encoding="utf-8")
+
+
+def _kept_lexicon(folder: Path) -> FindingsLexicon:
+    path = folder / LEXICON
+    try:
+        return parse_findings_lexicon(path.read_text(encoding="utf-8"), where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: not a checkpoint of medclip, or damaged") from error
