@@ -10,6 +10,7 @@ from convirt.recipes.captioning import (
     paper_caption_transformer,
 )
 from convirt.recipes.convirt import demo, paper_bone, paper_chest
+from convirt.recipes.image_only import demo_moco, demo_simclr, paper_moco, paper_simclr
 
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     recipe.__name__: recipe
@@ -18,9 +19,13 @@ RECIPES: dict[str, Callable[[], PretrainConfig]] = {
         paper_bone,
         paper_caption_lstm,
         paper_caption_transformer,
+        paper_simclr,
+        paper_moco,
         demo,
         demo_caption_lstm,
         demo_caption_transformer,
+        demo_simclr,
+        demo_moco,
     )
 }
 

@@ -1,0 +1,115 @@
+"""Recipes of the methods that learn from images alone (ConVIRT, appendix E).
+
+The paper is silent on the initial weights: here they are ImageNet's, as of every other method (3.3). An epoch visits
+each study once, with one of its images at random; the paper's epochs visited each image. The checkpoint with the
+lowest validation loss is kept, as of ConVIRT; the rate is not halved, as nothing says that it was.
+"""
+
+from dataclasses import replace
+
+from convirt.config import (
+    MoCoObjective,
+    Objective,
+    OptimiserConfig,
+    PretrainConfig,
+    ProjectionConfig,
+    TransformConfig,
+    TwoViewsObjective,
+    ValidationConfig,
+)
+from convirt.recipes.convirt import demo
+
+SIMCLR_VIEWS = TransformConfig(
+    crop=(0.08, 1.0),
+    aspect=(3 / 4, 4 / 3),
+    degrees=0.0,
+    translate=0.0,
+    scale=(1.0, 1.0),
+    brightness=(0.2, 1.8),
+    contrast=(0.2, 1.8),
+    jitter_probability=0.8,
+    blur_sigma=(0.1, 2.0),
+    blur_probability=0.5,
+)
+"""SimCLR's crop, flip, colour and blur (Chen et al. 2020, appendix A, strength 1); saturation and hue are 0 (E), and
+dropping colour at random does nothing to grey images. The code that the paper ran blurs always; its text says "in the
+paper", which blurs half of the views. Brightness always comes before contrast; there, their order is random."""
+
+MOCO_VIEWS = replace(SIMCLR_VIEWS, crop=(0.2, 1.0), brightness=(0.6, 1.4), contrast=(0.6, 1.4))
+"""MoCo v2's: crops of a fifth at least, weaker colour (its code, `--aug-plus`); saturation and hue are 0 (E)."""
+
+UNHALVED = ValidationConfig(patience=ValidationConfig().max_evaluations)
+"""ConVIRT's validation, without its rule that halves the rate."""
+
+
+def paper_simclr() -> PretrainConfig:
+    """`convirt pretrain paper_simclr --corpus CORPUS --out RUN`
+
+    SimCLR: every constant of appendix E. The code it names lowers the rate along a cosine over as many epochs as an
+    epoch has batches, from the eleventh epoch on: after 100 epochs of MIMIC-CXR, 1 % less. Here the rate stays.
+    """
+    return PretrainConfig(
+        recipe="paper_simclr",
+        method="simclr",
+        projection=ProjectionConfig(dim=128),
+        transform=SIMCLR_VIEWS,
+        objective=TwoViewsObjective(),
+        optimiser=OptimiserConfig(learning_rate=3e-4, weight_decay=1e-4, batch_size=128),
+        validation=UNHALVED,
+        max_epochs=100,
+    )
+
+
+def paper_moco() -> PretrainConfig:
+    """`convirt pretrain paper_moco --corpus CORPUS --out RUN`
+
+    MoCo v2: every constant of appendix E; the momenta are the defaults of the authors' code. Two GPUs are stood in
+    for by two groups with a batch norm each, whose keys are shuffled (`objective.norm_groups`).
+    """
+    return PretrainConfig(
+        recipe="paper_moco",
+        method="moco",
+        projection=ProjectionConfig(dim=128),
+        transform=MOCO_VIEWS,
+        objective=MoCoObjective(),
+        optimiser=OptimiserConfig(
+            kind="sgd", learning_rate=0.0075, weight_decay=1e-4, batch_size=64, decay_epochs=(60.0, 80.0)
+        ),
+        validation=UNHALVED,
+        max_epochs=100,
+    )
+
+
+def demo_simclr() -> PretrainConfig:
+    """`convirt pretrain demo_simclr --corpus CORPUS --out RUN`
+
+    SimCLR with the demo's image encoder, images, batches and steps; two views are encoded of each image, and no text.
+    """
+    return _demo("simclr", TwoViewsObjective(), SIMCLR_VIEWS, weight_decay=1e-4)
+
+
+def demo_moco() -> PretrainConfig:
+    """`convirt pretrain demo_moco --corpus CORPUS --out RUN`
+
+    MoCo v2 with the demo's image encoder, images, batches and steps. In hundreds of steps the key encoder has to
+    follow faster and the queue to turn over, and a cosine takes the place of the decay by epochs.
+    """
+    objective = MoCoObjective(queue=1024, key_momentum=0.99)
+    return _demo("moco", objective, MOCO_VIEWS, kind="sgd", learning_rate=0.03, weight_decay=1e-4)
+
+
+def _demo(method: str, objective: Objective, views: TransformConfig, **optimiser: object) -> PretrainConfig:
+    recipe = demo()
+    small = recipe.transform
+    # Three sevenths of the blur in pixels, as in the demo.
+    blur_sigma = (views.blur_sigma[0], round(views.blur_sigma[1] * small.size / views.size, 2))
+    return replace(
+        recipe,
+        recipe=f"demo_{method}",
+        method=method,
+        objective=objective,
+        text_encoder=PretrainConfig().text_encoder,  # there is none
+        projection=ProjectionConfig(dim=128),
+        transform=replace(views, size=small.size, blur_sigma=blur_sigma, blur_kernel=small.blur_kernel),
+        optimiser=replace(recipe.optimiser, text_learning_rate=None, **optimiser),  # type: ignore[arg-type]
+    )
