@@ -10,6 +10,15 @@ from convirt.training.logs import Display, RunLog
 from convirt.training.trainer import Trainer
 
 
+KEPT = "checkpoints"
+"""Folder of the checkpoints that `PretrainConfig.keep_every` keeps."""
+
+
+def kept_checkpoint(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept."""
+    return run / KEPT / f"step-{step:06d}"
+
+
 class Run:
     """A trainer at work: steps, evaluations, checkpoints, logs, and an orderly stop at any moment."""
 
@@ -61,7 +70,7 @@ class Run:
         figures = trainer.validate(validation, stop)
         if figures is None:
             return  # asked to stop: the evaluation is still due, and comes first when the run goes on
-        criterion, plateau = trainer.method.criterion, trainer.plateau
+        config, criterion, plateau = trainer.config, trainer.method.criterion, trainer.plateau
         figure, extreme = figures[criterion.name], "highest" if criterion.higher_is_better else "lowest"
         best = plateau.update(figure, trainer.step, trainer.config.validation)
         trainer.evaluated = trainer.step
@@ -74,6 +83,8 @@ class Run:
         )
         if best:
             trainer.save(self.folder / "best")
+        if config.keep_every is not None and plateau.evaluations % config.keep_every == 0:
+            trainer.save(kept_checkpoint(self.folder, trainer.step))
         self.save_last()
 
     def save_last(self) -> None:
