@@ -113,6 +113,16 @@ VERBS: dict[str, Verb] = {
     "saliency": Verb(
         "what linear models look at, with boxes and numbers", "convirt.analysis.saliency.saliency:saliency", ("runs",)
     ),
+    "loss-study": Verb(
+        "downstream scores against the validation loss along a run",
+        "convirt.analysis.studies.loss_study:loss_study",
+        ("run",),
+    ),
+    "study": Verb(
+        "a grid of runs with their evaluation, resumable and shared",
+        "convirt.analysis.studies.study:study",
+        ("definition",),
+    ),
 }
 
 

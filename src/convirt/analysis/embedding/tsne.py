@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 
 from convirt.analysis.categories import rows_of_one_category
 from convirt.analysis.embedding.neighbours import NEIGHBOURS, measure_neighbourhoods
-from convirt.analysis.requirements import require
 from convirt.errors import InputError
 from convirt.evaluation.inputs.features import Baseline, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
@@ -74,7 +73,6 @@ def tsne(
     """
     arguments = dict(locals())
     started = time.monotonic()
-    require("matplotlib")
     check_out(out)
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
     asked = Columns(

@@ -86,7 +86,7 @@ def saliency(
     """
     arguments = dict(locals())
     started = time.monotonic()
-    require("captum", "matplotlib")
+    require("captum")
     from convirt.analysis.saliency.explaining import explain
     from convirt.analysis.saliency.heads import train_explained_heads
     from convirt.analysis.saliency.scoring import score_maps

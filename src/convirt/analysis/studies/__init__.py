@@ -1,0 +1,1 @@
+"""Studies over many runs or checkpoints: interrupted, resumed, and spread over processes that share a folder."""
