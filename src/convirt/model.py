@@ -163,7 +163,7 @@ def load(
     held = {name.split(".")[0] for name in tensors}
     if part != "text" and "image_encoder" in held:
         parts["image_encoder"] = load_image_encoder(folder)
-        if METHODS[config.method].shared_space:
+        if METHODS[config.method].shared_space and "image_projection" in held:  # a fine-tuned encoder has none
             parts["image_projection"] = Projection(parts["image_encoder"].dim, config.projection)
     if part != "image" and "text_encoder" in held:
         parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
