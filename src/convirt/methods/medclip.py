@@ -71,8 +71,8 @@ class MedCLIP(TwoTowers):
         return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
 
     def decays(self, name: str, parameter: torch.nn.Parameter) -> bool:
-        """Whether weight decay acts on a parameter: on all but the temperature."""
-        return not name.startswith("temperature.")
+        """Whether weight decay acts on a parameter: not on gains, biases and the temperature (silent; as CLIP)."""
+        return parameter.ndim > 1
 
     def findings(self, reports: "Iterable[Iterable[str]]") -> Tensor:
         """The multi-hot findings_BC of reports, given as their sentences, on the CPU."""

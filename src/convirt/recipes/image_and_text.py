@@ -1,0 +1,212 @@
+"""Recipes of Contrastive-Binary (ConVIRT, section 3.3), of CLIP and MedCLIP, and of the in-domain text encoder.
+
+Encoders, corpus and image size are ConVIRT's throughout, so that a comparison is one of methods; what else a method's
+own paper fixes is taken from there. Rates that end in a cosine need the length of the run in steps: it is reckoned
+for the 217,000 pairs of MIMIC-CXR (ConVIRT, appendix A); for another corpus give `--optimiser.cosine-steps`. With a
+cosine the rate is not halved as well.
+"""
+
+from dataclasses import replace
+
+from convirt.config import (
+    BinaryObjective,
+    LearnedTemperatureObjective,
+    MaskedLanguageObjective,
+    OptimiserConfig,
+    PretrainConfig,
+    ProjectionConfig,
+    SemanticMatchingObjective,
+    TextEncoderConfig,
+    TransformConfig,
+    ValidationConfig,
+)
+from convirt.recipes.convirt import demo
+
+MIMIC_PAIRS = 217_000
+NEVER = 10**6
+"""A patience that no run has: the rate is not halved."""
+CROP = (224 / 256) ** 2
+"""Area of a crop of 224 x 224 from an image of 256 x 256."""
+
+
+def paper_contrastive_binary() -> PretrainConfig:
+    """`convirt pretrain paper_contrastive_binary --corpus CORPUS --out RUN`
+
+    Contrastive-Binary: every constant is ConVIRT's, but for linear projections (section 3.3).
+    """
+    return PretrainConfig(
+        recipe="paper_contrastive_binary",
+        method="contrastive_binary",
+        projection=ProjectionConfig(linear=True),
+        objective=BinaryObjective(),
+    )
+
+
+def paper_clip() -> PretrainConfig:
+    """`convirt pretrain paper_clip --corpus CORPUS --out RUN`
+
+    CLIP with a ResNet-50 (Radford et al. 2021): a learned temperature from 0.07 on, linear projections without bias
+    to 1,024 numbers, a random crop as the only augmentation, AdamW with a penalty of 0.2, 2,000 steps of warm-up, a
+    cosine, 32 epochs (sections 2.3 to 2.5, tables 18 and 20). Departures: both encoders start from ConVIRT's weights
+    and so at ConVIRT's rate (CLIP starts from nothing, at 5e-4, with 400 million pairs); 256 pairs a step and not
+    32,768, which one GPU cannot hold and which would leave seven steps an epoch.
+    """
+    batch, epochs = 256, 32
+    return PretrainConfig(
+        recipe="paper_clip",
+        method="clip",
+        projection=ProjectionConfig(dim=1024, linear=True, bias=False),
+        transform=_crop_alone(TransformConfig()),
+        objective=LearnedTemperatureObjective(),
+        optimiser=OptimiserConfig(
+            kind="adamw",
+            weight_decay=0.2,
+            batch_size=batch,
+            warmup_steps=2000,
+            cosine_steps=epochs * (MIMIC_PAIRS // batch),
+        ),
+        # As many pairs between evaluations as ConVIRT sees.
+        validation=ValidationConfig(every=625, patience=NEVER),
+        max_epochs=epochs,
+    )
+
+
+def paper_medclip() -> PretrainConfig:
+    """`convirt pretrain paper_medclip --corpus CORPUS --out RUN`
+
+    MedCLIP with a ResNet-50 (Wang et al. 2022, implementation details): linear projections to 512 numbers, a learned
+    temperature from 0.07 on, its own augmentation, rate 5e-5, penalty 1e-4, 100 pairs a step, 10 epochs, a tenth of
+    them warm-up; AdamW, gradients cut at norm 1 and sentences at 77 word pieces as in its authors' code. The whole
+    text encoder trains. Departures: findings come from this package's lexicon and not from MetaMap; the rate ends in
+    a cosine.
+    """
+    batch, epochs = 100, 10
+    steps = epochs * (MIMIC_PAIRS // batch)
+    return PretrainConfig(
+        recipe="paper_medclip",
+        method="medclip",
+        text_encoder=TextEncoderConfig(frozen_layers=0, freeze_embeddings=False, max_tokens=77),
+        projection=ProjectionConfig(linear=True),
+        transform=TransformConfig(
+            crop=(CROP, CROP),
+            degrees=10.0,
+            translate=0.0625,
+            scale=(0.8, 1.1),
+            brightness=(0.8, 1.2),
+            contrast=(0.8, 1.2),
+            blur_probability=0.0,
+        ),
+        objective=SemanticMatchingObjective(),
+        optimiser=OptimiserConfig(
+            kind="adamw",
+            learning_rate=5e-5,
+            weight_decay=1e-4,
+            batch_size=batch,
+            warmup_steps=steps // 10,
+            cosine_from=steps // 10,
+            cosine_steps=steps,
+            clip_norm=1.0,
+        ),
+        validation=ValidationConfig(every=1600, patience=NEVER),
+        max_epochs=epochs,
+    )
+
+
+def paper_masked_language_model() -> PretrainConfig:
+    """`convirt pretrain paper_masked_language_model --corpus CORPUS --out RUN`
+
+    The in-domain text encoder (ConVIRT, appendix A, which tells no constants): ClinicalBERT trained further on the
+    corpus' reports as it was itself trained further on clinical notes (Alsentzer et al. 2019: 150,000 steps of 32
+    texts of 128 word pieces at 5e-5), with BERT's AdamW, penalty 0.01 and 10,000 steps of warm-up (Devlin et al.
+    2019, A.2). Departures: the rate falls along a cosine, not a line; there is no next-sentence task, as reports are
+    too short to be cut in two.
+    """
+    steps = 150_000
+    return PretrainConfig(
+        recipe="paper_masked_language_model",
+        method="masked_language_model",
+        text_encoder=TextEncoderConfig(frozen_layers=0, freeze_embeddings=False),
+        objective=MaskedLanguageObjective(),
+        optimiser=OptimiserConfig(
+            kind="adamw", learning_rate=5e-5, weight_decay=0.01, warmup_steps=10_000, cosine_steps=steps
+        ),
+        validation=ValidationConfig(patience=NEVER),
+        max_steps=steps,
+    )
+
+
+def demo_contrastive_binary() -> PretrainConfig:
+    """`convirt pretrain demo_contrastive_binary --corpus CORPUS --out RUN`
+
+    Contrastive-Binary at the demo's budget.
+    """
+    return replace(
+        demo(),
+        recipe="demo_contrastive_binary",
+        method="contrastive_binary",
+        projection=ProjectionConfig(linear=True),
+        objective=BinaryObjective(),
+    )
+
+
+def demo_clip() -> PretrainConfig:
+    """`convirt pretrain demo_clip --corpus CORPUS --out RUN`
+
+    CLIP at the demo's budget: its loss, projections (to the demo's 512 numbers), views and penalty.
+    """
+    base = demo()
+    return replace(
+        base,
+        recipe="demo_clip",
+        method="clip",
+        projection=ProjectionConfig(linear=True, bias=False),
+        transform=_crop_alone(base.transform),
+        objective=LearnedTemperatureObjective(),
+        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.2),
+    )
+
+
+def demo_medclip() -> PretrainConfig:
+    """`convirt pretrain demo_medclip --corpus CORPUS --out RUN`
+
+    MedCLIP at the demo's budget: its loss, sampling and penalty; views and frozen layers are the demo's.
+    """
+    base = demo()
+    return replace(
+        base,
+        recipe="demo_medclip",
+        method="medclip",
+        projection=ProjectionConfig(linear=True),
+        objective=SemanticMatchingObjective(),
+        optimiser=replace(base.optimiser, kind="adamw", weight_decay=1e-4),
+    )
+
+
+def demo_masked_language_model() -> PretrainConfig:
+    """`convirt pretrain demo_masked_language_model --corpus CORPUS --out RUN`
+
+    The demo's text encoder trained further on the demo's reports, in as many steps.
+    """
+    base = demo()
+    return replace(
+        base,
+        recipe="demo_masked_language_model",
+        method="masked_language_model",
+        text_encoder=replace(base.text_encoder, frozen_layers=0, freeze_embeddings=False),
+        objective=MaskedLanguageObjective(),
+        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.01),
+    )
+
+
+def _crop_alone(transform: TransformConfig) -> TransformConfig:
+    """Views that are random square crops and nothing else (Radford et al. 2021, section 2.3)."""
+    return replace(
+        transform,
+        crop=(CROP, CROP),
+        flip=0.0,
+        degrees=0.0,
+        translate=0.0,
+        scale=(1.0, 1.0),
+        jitter_probability=0.0,
+        blur_probability=0.0,
+    )
