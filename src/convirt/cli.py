@@ -102,6 +102,11 @@ VERBS: dict[str, Verb] = {
         "convirt.evaluation.zero_shot.zero_shot:zero_shot",
         ("runs",),
     ),
+    "finetune": Verb(
+        "train an encoder further on labels and keep it as a checkpoint",
+        "convirt.evaluation.classification.finetune:finetune",
+        ("run",),
+    ),
     "retrieve": Verb(
         "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
     ),

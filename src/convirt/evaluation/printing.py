@@ -10,8 +10,8 @@ from convirt.evaluation.statistics.multiplicity import describe_family
 Row = dict[str, Any]
 
 NAMES: dict[tuple[Any, Any], str] = {
-    ("linear", "paper"): "linear evaluation, the paper's head",
-    ("linear", "logistic"): "linear evaluation, logistic regression",
+    ("linear", "paper"): "linear, the paper's head",
+    ("linear", "logistic"): "linear, logistic regression",
     ("finetuned", "paper"): "fine-tuning",
 }
 TITLES = {"retrieve": "retrieval"}

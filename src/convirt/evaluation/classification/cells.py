@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Tower:
             raise InputError(f"{model.name} has no image encoder that could be fine-tuned; give an image method's run")
         return cls(encoder=encoder, size=model.config.transform.size, device=model.device)  # type: ignore[attr-defined]
 
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the architecture and the weights."""
         digest = hashlib.sha256(repr(self.encoder.architecture).encode())
@@ -76,7 +78,6 @@ def train_finetuned(
     Raises:
         InputError: Training diverges, or the folder cannot be written.
     """
-    prints = {name: tower.fingerprint() for name, tower in towers.items()}
     subsets = {fraction: draw_subsets(table, fraction, protocol.seeds) for fraction in protocol.fractions}
     outcomes: Outcomes = {}
     with Progress(transient=True) as progress:
@@ -90,7 +91,7 @@ def train_finetuned(
                 done = []
                 for subset, seed in zip(subsets[fraction], protocol.seeds, strict=True):
                     progress.update(bar, description=f"fine-tuning {name}, {100 * fraction:g} %, seed {seed}")
-                    key = _key(prints[name], tower, canvases, table, subset, seed, protocol)
+                    key = cell_key(tower, canvases, table, subset, seed, protocol)
                     path = out / FOLDER / f"{_plain(name)}-{fraction:g}-{seed}-{key[:12]}.npz"
                     if (outcome := read_cell(path, key)) is None:
                         outcome = fine_tune(tower.encoder, examples, table, subset, seed, protocol, tower.device)
@@ -105,8 +106,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
 
 
-def _key(
-    fingerprint: str,
+def cell_key(
     tower: Tower,
     canvases: Canvases,
     table: LabelledTable,
@@ -116,7 +116,7 @@ def _key(
 ) -> str:
     """Hash of everything that a cell's result depends on."""
     settings: dict[str, Any] = {
-        "encoder": fingerprint,
+        "encoder": tower.fingerprint,
         "size": tower.size,
         "device": tower.device.type,
         "images": canvases.sha256,

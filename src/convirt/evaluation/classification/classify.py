@@ -22,7 +22,7 @@ from convirt.evaluation.classification.schedule import Schedule
 from convirt.evaluation.classification.scoring import Task
 from convirt.evaluation.inputs.canvases import read_canvases
 from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, named_attributes, read_labelled, settle
+from convirt.evaluation.inputs.labelled import Columns, label_names, named_attributes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, beside, check_out
@@ -116,7 +116,7 @@ def classify(
     check_out(out)
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
-    labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
+    labels = label_names(label_columns)
     attributes = named_attributes(sex=sex_column, age=age_column, view=view_column, source=source_column)
     columns = Columns(
         image=image_column,
@@ -159,7 +159,7 @@ def classify(
         trained.outcomes,
         pooled.table,
         protocol,
-        task=_task(columns, benchmark),
+        task=task_name(columns, benchmark),
         baselines=baselines,
         sides_N2=trained.sides_N2 if wanted else None,
     )
@@ -220,7 +220,8 @@ def _train(
     return _Trained(outcomes=outcomes, images_sha256=digest, sides_N2=sides_N2)
 
 
-def _task(columns: Columns, benchmark: Benchmark | None) -> str:
+def task_name(columns: Columns, benchmark: Benchmark | None) -> str:
+    """What the rows call the task."""
     return benchmark.name if benchmark else columns.label or "multi-label"
 
 

@@ -118,7 +118,7 @@ class FineTuning:
         with _reproducible(self.device):
             if self.adam is None:
                 self.warm_up()
-                self.adam = self._optimiser()
+                self.adam = self.optimiser()
             while not self.done:
                 self.run_epoch()
                 if after_epoch is not None:
@@ -216,7 +216,7 @@ class FineTuning:
             yield from self._queue(purpose, epoch)
             epoch += 1
 
-    def _optimiser(self) -> torch.optim.Adam:
+    def optimiser(self) -> torch.optim.Adam:
         """Adam over everything, its moments new: they would be those of the frozen encoder's head alone."""
         schedule = self.protocol.schedule
         return torch.optim.Adam(

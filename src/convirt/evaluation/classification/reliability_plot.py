@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from convirt.evaluation.classification.outcomes import Outcome, Outcomes
 from convirt.evaluation.classification.protocol import Place
@@ -67,6 +68,14 @@ def write_reliability(outcomes: Outcomes, task: Task, out: Path) -> Path:
     return path
 
 
+def wilson(share_M: NDArray, count_M: NDArray) -> tuple[NDArray, NDArray]:
+    """Wilson's 95 % interval of shares of independent rows: how far a bin can be trusted to the eye."""
+    z = 1.959964
+    middle_M = (share_M + z**2 / (2 * count_M)) / (1 + z**2 / count_M)
+    reach_M = z * np.sqrt(share_M * (1 - share_M) / count_M + (z / (2 * count_M)) ** 2) / (1 + z**2 / count_M)
+    return middle_M - reach_M, middle_M + reach_M
+
+
 def _line(panels: list[Axes], place: Place, methods: Mapping[str, Outcome], task: Task) -> None:
     name = f"{NAMES[place.setting, place.head]}\n{share(place.fraction)} of the labels"
     for number, (axes, (method, outcome)) in enumerate(zip(panels, methods.items(), strict=False)):
@@ -76,7 +85,10 @@ def _line(panels: list[Axes], place: Place, methods: Mapping[str, Outcome], task
         centres = (np.arange(len(bins.count_M)) + 0.5) * width
         axes.bar(centres, bins.count_M / bins.count_M.max(), width=0.9 * width, color="#e3e8ee", zorder=0)
         axes.plot([0, 1], [0, 1], color="#7b8794", linewidth=0.8, linestyle=":")
-        axes.plot(bins.confidence_M[filled], bins.accuracy_M[filled], "o-", color="#0b6e8a", markersize=4)
+        shown_M = bins.accuracy_M[filled]
+        low_M, high_M = wilson(shown_M, bins.count_M[filled])
+        reach = (np.maximum(shown_M - low_M, 0), np.maximum(high_M - shown_M, 0))
+        axes.errorbar(bins.confidence_M[filled], shown_M, reach, fmt="o", color="#0b6e8a", markersize=4, linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel="predicted probability")
         axes.set_title(f"{method}\nECE of all rows together {bins.ece:.3f}", fontsize=9, loc="left")
         if number == 0:

@@ -5,6 +5,7 @@ Linear evaluation and fine-tuning share these constants, the order of rows, and 
 Shape legend: S seeds, N rows, C classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,3 +90,21 @@ class Plateau:
         self.rate_S = torch.where(torch.from_numpy(halve_S), self.rate_S / 2, self.rate_S)
         self.active_S &= torch.from_numpy(epoch - self.epoch_S < self._schedule.stop_after)
         return torch.from_numpy(better_S)
+
+    def state(self) -> dict[str, NDArray]:
+        """Everything that `restore` needs to go on."""
+        return {
+            "rate": self.rate_S.numpy().copy(),
+            "active": self.active_S.numpy().copy(),
+            "best": self.best_S.copy(),
+            "epoch": self.epoch_S.copy(),
+            "since_halving": self._since_halving_S.copy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray]) -> None:
+        """Go back to a state."""
+        self.rate_S = torch.from_numpy(state["rate"].astype(np.float32))
+        self.active_S = torch.from_numpy(state["active"].astype(bool))
+        self.best_S = state["best"].astype(np.float64)
+        self.epoch_S = state["epoch"].astype(np.int64)
+        self._since_halving_S = state["since_halving"].astype(np.int64)

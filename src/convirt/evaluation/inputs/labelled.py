@@ -52,6 +52,11 @@ class Columns:
         )
 
 
+def label_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Label columns as they were given, commas between some of them."""
+    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
 def named_attributes(**columns: str | None) -> dict[str, str]:
     """The columns of attributes that were named, by role."""
     return {role: column for role, column in columns.items() if column}
