@@ -8,6 +8,7 @@ import pytest
 from convirt.errors import InputError
 from convirt.evaluation.statistics.bootstrap import (
     Resampling,
+    bootstrap_p_value,
     cluster_bootstrap,
     compare,
     paired_bootstrap,
@@ -15,6 +16,7 @@ from convirt.evaluation.statistics.bootstrap import (
     weighted_mean,
 )
 from convirt.evaluation.statistics.metrics import auc, weighted_auc
+from convirt.evaluation.statistics.multiplicity import correct_families, holm
 
 
 def test_weights_are_whole_patients_drawn_with_replacement():
@@ -106,3 +108,61 @@ def test_a_thousand_resamples_cost_a_moment():
     started = time.perf_counter()
     weighted_auc(labels, scores, plan.weights_NR)
     assert time.perf_counter() - started < 2
+
+
+def test_the_p_value_counts_resamples_on_the_rarer_side():
+    assert bootstrap_p_value(np.r_[np.full(97, 0.2), -0.1, 0.0, np.nan]) == pytest.approx(2 * (2 + 1) / (99 + 1))
+    assert bootstrap_p_value(np.full(999, 0.2)) == pytest.approx(2 / 1000)  # never 0
+    assert bootstrap_p_value(np.zeros(50)) == 1.0
+    assert bootstrap_p_value(np.array([-1.0, 1.0])) == 1.0
+    assert np.isnan(bootstrap_p_value(np.array([np.nan])))
+
+
+def test_the_p_value_and_the_interval_agree():
+    rng = np.random.default_rng(8)
+    for _ in range(200):
+        differences = rng.normal(rng.normal(scale=2.5), 1.0, 2000)
+        p = bootstrap_p_value(differences)
+        if abs(p - 0.05) > 0.005:
+            assert (p < 0.05) == percentile_interval(differences).excludes_zero
+
+
+def test_under_no_difference_p_values_are_spread_evenly():
+    rng = np.random.default_rng(9)
+    found = []
+    for trial in range(300):
+        plan = Resampling.draw(np.arange(80).astype(str), seeds=1, resamples=200, seed=trial)
+        found.append(bootstrap_p_value(weighted_mean(rng.normal(size=80), plan.weights_NR)))
+    assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.1
+    assert 0.4 <= np.mean(np.array(found) < 0.5) <= 0.6
+
+
+def test_holm_by_its_definition():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert holm([0.02, np.nan, 0.04]).tolist() == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
+    assert holm([]).tolist() == []
+    rng = np.random.default_rng(10)
+    for _ in range(50):
+        p = rng.random(7) ** 3
+        for level in (0.01, 0.05, 0.3):  # reject in order until one is not below level / (hypotheses left)
+            rejected = set()
+            for left, i in zip(range(7, 0, -1), np.argsort(p), strict=True):
+                if p[i] > level / left:
+                    break
+                rejected.add(int(i))
+            assert set(np.flatnonzero(holm(p) <= level).tolist()) == rejected
+
+
+def test_families_are_corrected_apart():
+    common = {"task": "t", "setting": "linear", "space": "features"}
+    comparisons = [
+        {**common, "head": "paper", "fraction": f, "a": "run", "b": "random", "p_value": p}
+        for f, p in ((0.1, 0.02), (1.0, 0.03))
+    ]
+    comparisons.append({**common, "head": "logistic", "fraction": 1.0, "a": "run", "b": "random", "p_value": 0.02})
+    comparisons.append({**common, "head": "paper", "fraction": 1.0, "a": "run", "b": "metadata", "p_value": 0.04})
+    found = correct_families(comparisons)
+    assert [row["p_holm"] for row in found] == pytest.approx([0.04, 0.04, 0.02, 0.04])
+    assert [row["family_size"] for row in found] == [2, 2, 1, 1]
+    assert "p_holm" not in comparisons[0]
