@@ -151,7 +151,7 @@ def write_cell(path: Path, key: str, outcome: Outcome) -> None:
 def read_cell(path: Path, key: str) -> Outcome | None:
     """A kept cell; None where there is none, or one that cannot be read or is of something else."""
     try:
-        with np.load(path) as kept:
+        with np.load(io.BytesIO(path.read_bytes())) as kept:
             if str(kept["key"]) != key:
                 return None
             return Outcome(test_SNC=kept["test"], val_SNC=kept["val"], selected=json.loads(str(kept["selected"])))

@@ -160,7 +160,7 @@ class FineTuning:
             loss = classification_loss(self.classifier(images_B1RR), targets_BC, self.examples.multi_label)
             if not torch.isfinite(loss):
                 raise InputError(
-                    f"fine-tuning: the loss is {float(loss)} at step {self.step}; lower --learning-rate, or check the "
+                    f"fine-tuning: the loss is {loss.item()} at step {self.step}; lower --learning-rate, or check the "
                     "images"
                 )
             self.adam.zero_grad()

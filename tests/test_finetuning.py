@@ -1,0 +1,316 @@
+"""Fine-tuning: what trains, when, and what is kept of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
+from convirt.encoders import build_image_encoder
+from convirt.errors import InputError
+from convirt.evaluation.classification import cells, linear_head, schedule
+from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.classification.finetune import finetune
+from convirt.evaluation.classification.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
+from convirt.evaluation.classification.protocol import ClassificationProtocol
+from convirt.evaluation.classification.schedule import Schedule
+from convirt.evaluation.inputs.canvases import read_canvases
+from convirt.evaluation.inputs.labelled import Columns, read_labelled
+from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.model import baseline, load
+from fake_encoders import FINDINGS, install, write_archive
+
+SIZE = 32
+CPU = torch.device("cpu")
+QUICK = {"fractions": (1.0,), "seeds": 1, "learning_rate": 0.003, "max_epochs": 3, "resamples": 50, "baselines": ()}
+
+
+def model_of(seed=3, name="run"):
+    config = PretrainConfig(
+        image_encoder=ImageEncoderConfig(name="test_resnet.r160_in1k", weights="random"),
+        transform=TransformConfig(size=SIZE),
+    )
+    model = baseline("random", config, seed=seed, device="cpu")
+    model.name = name
+    return model
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "images").mkdir()
+    write_archive(tmp_path / "images")
+    return {"table": tmp_path / "images" / "table.csv", "images": tmp_path / "images", "patient_column": "patient"}
+
+
+@pytest.fixture
+def task(archive, tmp_path):
+    columns = Columns(label="finding", patient="patient", split="split")
+    table = read_labelled(archive["table"], archive["images"], columns)
+    with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
+        yield table, Examples(canvases=canvases, size=SIZE, targets_NC=table.targets_NC, multi_label=False)
+
+
+def tuning_of(task, *, seed=0, **changes):
+    table, examples = task
+    settings = {"max_epochs": 3, "learning_rate": 0.003, **changes.pop("schedule", {})}
+    protocol = ClassificationProtocol(
+        **{"settings": ("finetuned",), "warmup_steps": 5, **changes}, schedule=Schedule(**settings)
+    )
+    encoder = build_image_encoder(ImageEncoderConfig(name="test_resnet.r160_in1k", weights="random"), seed=3)
+    subset = np.arange(len(table.rows("train")))
+    return FineTuning(encoder.eval(), examples, table, subset, seed, protocol, CPU)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_has_the_slope_of_the_linear_heads(multi_label):
+    """Both settings minimise one objective: autograd here, the derivative by hand there."""
+    rng = np.random.default_rng(0)
+    targets = torch.from_numpy(np.eye(3)[rng.integers(0, 3, 6)] if not multi_label else rng.random((6, 3)).round())
+    if multi_label:
+        targets[0, 1] = targets[3, 2] = np.nan
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    classification_loss(logits, targets, multi_label).backward()
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    slope = linear_head._loss_slope(logits.detach()[None], targets[None], valid, multi_label)[0]
+    torch.testing.assert_close(logits.grad, slope, atol=1e-12, rtol=0)
+    everything_missing = torch.full((6, 3), np.nan)
+    assert classification_loss(logits, everything_missing, True).item() == 0.0
+
+
+def test_the_warm_up_trains_the_head_alone_and_then_everything_trains(task):
+    tuning = tuning_of(task)
+    before = {name: tensor.clone() for name, tensor in tuning.classifier.state_dict().items()}
+    tuning.warm_up()
+    after = tuning.classifier.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}  # no weight of the encoder, no statistics of its batch norm
+    tuning.adam = tuning.optimiser()
+    tuning.run_epoch()
+    after = tuning.classifier.state_dict()
+    trained = {name for name, _ in tuning.classifier.named_parameters()}
+    assert all(not torch.equal(before[name], after[name]) for name in trained)
+    assert any("running_mean" in name and not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_warm_up_is_so_many_steps_at_its_own_rate(task, monkeypatch):
+    seen = []
+    adam = torch.optim.Adam
+
+    class Watched(adam):
+        def step(self, closure=None):
+            group = self.param_groups[0]
+            seen.append((len([p for g in self.param_groups for p in g["params"]]), group["lr"], group["weight_decay"]))
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    tuning = tuning_of(task, warmup_steps=7, warmup_rate=1e-3, schedule={"max_epochs": 2, "learning_rate": 1e-4})
+    tuning.run()
+    everything = len(list(tuning.classifier.parameters()))
+    assert seen[:7] == [(2, 1e-3, 1e-6)] * 7
+    assert (
+        seen[7:] == [(everything, pytest.approx(1e-4), 1e-6)] * 8
+    )  # 40 rows, at least four steps an epoch, two epochs
+    defaults = ClassificationProtocol()
+    assert (defaults.warmup_steps, defaults.warmup_rate) == (200, 1e-3)
+    assert (defaults.schedule.patience, defaults.schedule.stop_after, defaults.schedule.batch_size) == (3, 10, 64)
+
+
+def test_validation_halves_stops_and_chooses_as_for_linear_heads(task, monkeypatch):
+    scores = iter([0.5, 0.6] + [0.6] * 30)
+    monkeypatch.setattr(schedule, "selection_score", lambda *_: next(scores))
+    tuning = tuning_of(task, warmup_steps=0, schedule={"max_epochs": 50, "least_steps": 1, "learning_rate": 0.01})
+    rates, states = [], []
+    tuning.run(
+        lambda now: (
+            rates.append(now.adam.param_groups[0]["lr"]),
+            states.append(now.classifier.head.weight.detach().clone()),
+        )
+    )
+    assert tuning.epoch == 12  # ten epochs without gain after the best, the second
+    assert rates == pytest.approx([0.01] * 5 + [0.005] * 3 + [0.0025] * 3 + [0.00125])
+    assert torch.equal(tuning.classifier.head.weight, states[1])
+    assert tuning.outcome(task[0]).selected == [{"epoch": 2, "validation_score": 0.6, "steps": 12}]
+
+
+def test_it_learns_what_the_images_show(task):
+    table, _ = task
+    tuning = tuning_of(task, schedule={"max_epochs": 12, "learning_rate": 0.01, "select_on": "accuracy"})
+    tuning.run()
+    outcome = tuning.outcome(table)
+    codes = table.targets_NC[table.rows("test")].argmax(axis=1)
+    assert (outcome.test_SNC[0].argmax(axis=1) == codes).mean() > 0.9
+    assert outcome.val_SNC.shape == (1, 40, 3)
+
+
+def test_the_seed_alone_decides(task):
+    def scores(seed, noise):
+        torch.manual_seed(noise)
+        tuning = tuning_of(task, seed=seed)
+        before = torch.get_rng_state()
+        tuning.run()
+        assert torch.equal(before, torch.get_rng_state())
+        return tuning.outcome(task[0]).test_SNC
+
+    first = scores(0, 1)
+    np.testing.assert_array_equal(first, scores(0, 2))
+    assert not np.array_equal(first, scores(1, 1))
+
+
+def test_the_limit_of_steps_ends_training_with_a_validation(task):
+    tuning = tuning_of(task, max_steps=6, schedule={"max_epochs": 50})
+    tuning.run()
+    assert (tuning.step, tuning.epoch) == (6, 2)
+    assert tuning.best
+
+
+def test_a_single_image_is_no_minibatch():
+    rows = [np.arange(4), np.array([4])]
+    assert [part.tolist() for part in whole_minibatches(rows)] == [[0, 1, 2, 3, 4]]
+    assert [len(part) for part in whole_minibatches([np.arange(4), np.arange(2)])] == [4, 2]
+
+
+def test_a_loss_that_is_not_finite_is_said(task):
+    tuning = tuning_of(task, schedule={"learning_rate": 1e30})
+    with pytest.raises(InputError, match=r"lower --learning-rate") as caught:
+        tuning.run()
+    assert "\n" not in str(caught.value)
+
+
+def test_canvases_are_what_encode_image_sees(archive, tmp_path):
+    wide = archive["images"] / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 50), dtype=np.uint8)).save(wide)
+    paths = [archive["images"] / "0-0.png", wide]
+    model = model_of()
+    seen = []
+    model.image_encoder.forward = lambda views: seen.append(views) or views.flatten(1)[:, :8]
+    model.encode_image([np.array(Image.open(path)) for path in paths], space="features", normalise=False)
+    for in_memory in (2**30, 0):
+        with read_canvases(paths, {SIZE, 16}, tmp_path / "room", in_memory=in_memory) as canvases:
+            views = canvases.views(SIZE, np.array([0, 1]), CPU)
+            torch.testing.assert_close(views, seen[0], atol=0.5 / 255 + 1e-6, rtol=0)
+            assert canvases.by_size[16].shape == (2, 16, 16)
+            assert canvases.sides_N2.tolist() == [[12, 12], [20, 50]]
+            assert bool(list((tmp_path / "room").glob(".canvases-*"))) == (in_memory == 0)
+        assert not list(tmp_path.glob("room/.canvases-*"))
+
+
+def test_classify_in_both_settings_and_again(archive, tmp_path, monkeypatch, capsys):
+    install(monkeypatch, model_of())
+    asked = {**archive, **QUICK, "label_column": "finding", "out": tmp_path / "out", "seeds": 2}
+    first = classify(["run"], **asked, settings=("linear", "finetuned"))
+    assert {(row["setting"], row["head"]) for row in first.rows} == {
+        ("linear", "paper"),
+        ("linear", "logistic"),
+        ("finetuned", "paper"),
+    }
+    printed = capsys.readouterr().out
+    assert "fine-tuning" in printed
+    assert "calibration" in printed
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
+    kept = sorted((tmp_path / "out" / "cells").iterdir())
+    assert [path.name[:8] for path in kept] == ["run-1-0-", "run-1-1-"]
+    # Done cells are not trained again; a damaged one, and one of other settings, are.
+    trained = []
+    real = cells.fine_tune
+    monkeypatch.setattr(cells, "fine_tune", lambda *given: trained.append(given[4]) or real(*given))
+    again = classify(["run"], **asked, settings=("finetuned",))
+    assert trained == []
+    assert [row["mean"] for row in again.rows] == [row["mean"] for row in first.rows if row["setting"] == "finetuned"]
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    once_more = classify(["run"], **asked, settings=("finetuned",))
+    assert trained == [0]
+    assert [row["mean"] for row in once_more.rows] == [row["mean"] for row in again.rows]
+    classify(["run"], **{**asked, "learning_rate": 0.001}, settings=("finetuned",))
+    assert trained == [0, 0, 1]
+
+
+def test_a_stop_in_the_middle_loses_one_cell_at_most(archive, tmp_path, monkeypatch):
+    install(monkeypatch, model_of())
+    asked = {**archive, **QUICK, "label_column": "finding", "seeds": 3, "settings": ("finetuned",)}
+    whole = classify(["run"], **asked, out=tmp_path / "whole")
+    real, trained = cells.fine_tune, []
+
+    def stopped(*given):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(given[4])
+        return real(*given)
+
+    monkeypatch.setattr(cells, "fine_tune", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        classify(["run"], **asked, out=tmp_path / "parts")
+    monkeypatch.setattr(cells, "fine_tune", real)
+    assert not (tmp_path / "parts" / "metrics.json").exists()
+    parts = classify(["run"], **asked, out=tmp_path / "parts")
+    assert [row["seeds"] for row in parts.rows] == [row["seeds"] for row in whole.rows]
+    assert parts.comparisons == whole.comparisons
+
+
+def test_finetune_leaves_an_encoder_that_other_verbs_take(archive, tmp_path, tiny_run):
+    asked = {"label_column": "finding", "max_epochs": 2, "resamples": 20, "device": "cpu"}
+    results = finetune(tiny_run, **archive, **asked, out=tmp_path / "tuned")
+    assert {row["method"] for row in results.rows} == {"tiny + supervised"}
+    assert json.loads((tmp_path / "tuned" / "metrics.json").read_text())["verb"] == "finetune"
+    before, after = load(tiny_run, device="cpu"), load(tmp_path / "tuned", device="cpu")
+    assert after.shared_dim is None
+    image = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    vectors = [model.encode_image(image, space="features") for model in (before, after)]
+    assert vectors[0].shape == vectors[1].shape
+    assert not np.allclose(*vectors)
+    with pytest.raises(InputError, match="no shared space"):
+        after.encode_image(image)
+    shown = retrieve(
+        [tmp_path / "tuned"], archive["table"], archive["images"], out=tmp_path / "r", label_column="finding",
+        patient_column="patient", split_column="split", baselines=(), resamples=20, device="cpu",
+    )  # fmt: skip
+    assert shown.rows[0]["method"] == "tuned"
+    classify([tmp_path / "tuned"], **archive, **QUICK, label_column="finding", heads=("logistic",), out=tmp_path / "c")
+
+
+def test_finetune_stopped_and_gone_on_with_ends_where_it_would_have(archive, tmp_path, tiny_run, monkeypatch):
+    asked = {**archive, "label_column": "finding", "max_epochs": 4, "resamples": 20, "device": "cpu"}
+    finetune(tiny_run, **asked, out=tmp_path / "whole")
+    real, epochs = FineTuning.run_epoch, []
+
+    def stopped(self):
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        epochs.append(self.epoch)
+        real(self)
+
+    monkeypatch.setattr(FineTuning, "run_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tiny_run, **asked, out=tmp_path / "parts")
+    monkeypatch.setattr(FineTuning, "run_epoch", real)
+    assert not (tmp_path / "parts" / "best").exists()
+    with pytest.raises(InputError, match="other settings"):
+        finetune(tiny_run, **{**asked, "seed": 1}, out=tmp_path / "parts")
+    finetune(tiny_run, **asked, out=tmp_path / "parts")
+    tensors = [load(tmp_path / name, device="cpu").image_encoder.state_dict() for name in ("whole", "parts")]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+def test_listed_images_and_their_patients_are_left_out(archive, tmp_path, tiny_run):
+    asked = {**archive, "label_column": "finding", "max_epochs": 1, "resamples": 20, "device": "cpu"}
+    (tmp_path / "list.txt").write_text("CheXpert-v1.0-small/0-0.png\n./21-1.png\n59-0.png\n")
+    results = finetune(tiny_run, **asked, out=tmp_path / "a", exclude=[tmp_path / "list.txt"])
+    assert results.data["rows_excluded"] == 2  # the third is a test image, which nothing learns from
+    assert results.data["splits"] == {"test": 40, "train": 39, "val": 39}
+    (tmp_path / "list.csv").write_text("label,image\nedema,0-0.png\n")
+    results = finetune(tiny_run, **asked, out=tmp_path / "b", exclude=[tmp_path / "list.csv"], exclude_patients=True)
+    assert results.data["rows_excluded"] == 2
+    (tmp_path / "other.txt").write_text("somewhere/else.png\n")
+    with pytest.raises(InputError, match="none of its 1 images is in the table"):
+        finetune(tiny_run, **asked, out=tmp_path / "c", exclude=[tmp_path / "other.txt"])
+
+
+def test_several_labels(archive, tmp_path, monkeypatch):
+    install(monkeypatch, model_of())
+    results = classify(
+        ["run"], **archive, **QUICK, label_columns=FINDINGS, settings=("finetuned",), max_steps=5, out=tmp_path / "out"
+    )
+    assert {row["metric"] for row in results.rows} == {"auc"}
+    assert set(results.beside["calibration"][0]["by_label"]) == set(FINDINGS)
+    assert {row["label"] for row in results.beside["operating_points"]} == set(FINDINGS)
