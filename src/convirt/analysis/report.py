@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from convirt.analysis import figures
+from convirt.analysis.embedding.drawing import COLOURS, draw_map
 from convirt.data.phantom import CATEGORIES
 from convirt.evaluation.retrieval.ranking import top_images
 from convirt.model import load
@@ -45,6 +46,11 @@ def write_report(folder: Path) -> Path:
         comparisons=[row for row in metrics["comparisons"] if row["head"] and row["b"] == "imagenet"],
         retrieval=retrieval,
         searches=searches(folder),
+        maps=maps(folder),
+        categories=list(zip(CATEGORIES, COLOURS, strict=True)),
+        neighbours=metrics["analysis"]["tsne"]["rows"],
+        saliency=picture(folder / "saliency" / "saliency.png"),
+        pointing=metrics["analysis"]["saliency"]["rows"],
         pairs=sample_pairs(folder),
         name=figures.label,
         colour=figures.colour,
@@ -108,9 +114,28 @@ def thumbnail(path: Path, size: int = 112) -> str:
     with Image.open(path) as image:
         small = image.convert("L")
         small.thumbnail((size, size), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        small.save(buffer, format="JPEG", quality=82)
+        return _data_address(small, quality=82)
+
+
+def picture(path: Path) -> str:
+    """A picture file as a data address; the noise of gradient maps would be large as PNG."""
+    with Image.open(path) as image:
+        return _data_address(image.convert("RGB"), quality=80)
+
+
+def _data_address(image: Image.Image, quality: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def maps(folder: Path) -> dict[str, str]:
+    """The t-SNE map of each encoder as SVG."""
+    points = pd.read_csv(folder / "tsne" / "tsne.csv")
+    return {
+        str(name): figures.svg(draw_map(own[["x", "y"]].to_numpy(), own["category"].to_numpy(dtype=str), CATEGORIES))
+        for name, own in points.groupby("method", sort=False)
+    }
 
 
 def searches(folder: Path) -> list[dict[str, Any]]:

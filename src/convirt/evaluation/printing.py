@@ -105,7 +105,7 @@ def _figure(row: Row | None) -> str:
 
 def _caption(rows: Sequence[Row]) -> str:
     first = rows[0]
-    interval = "below each figure its 95 % bootstrap interval over patients"
+    interval = f"below each figure its 95 % {first.get('interval_is', 'bootstrap interval over patients')}"
     if first["head"] is None:
         return interval
     spread = "; ± is the spread over seeds" if first["std"] is not None else ""

@@ -154,7 +154,7 @@ def correlations(points: Sequence[Point], method: str) -> list[Row]:
                 "chance": 0.0,
                 "chance_is": "no relation of score and loss",
                 "higher_is_better": True,
-                "interval_is": "Bonett and Wright (2000), over checkpoints",
+                "interval_is": "interval over checkpoints (Bonett and Wright 2000)",
             }
         )
     return rows

@@ -120,11 +120,8 @@ def _fits(value: Any, hint: Any) -> bool:
         elif option in (str, Path):
             fits = isinstance(value, str)
         else:
-            fits = (
-                isinstance(option, type)
-                and isinstance(value, option)
-                and (option is bool or value not in (True, False))
-            )
+            fits = isinstance(option, type) and isinstance(value, option)
+            fits = fits and (option is bool or not isinstance(value, bool))
         if fits:
             return True
     return False
