@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import PretrainConfig
+from convirt.config import BinaryObjective, LearnedTemperatureObjective, PretrainConfig
 from convirt.data.imaging.grey import as_many, grey_image
 from convirt.encoders import (
     ImageEncoder,
+    PairHead,
     Projection,
     TextEncoder,
     build_image_encoder,
@@ -46,6 +47,8 @@ class Model:
         device: Where it computes.
         image_dim, text_dim: Sizes of h_v and h_u; None for an absent tower.
         shared_dim: Size of v and u; None when there are no projections.
+        pair_head: The head of Contrastive-Binary, for `match`; None for other methods.
+        temperature: tau that training ended with, where it was learned; else None.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Model:
         image_projection: Projection | None = None,
         text_encoder: TextEncoder | None = None,
         text_projection: Projection | None = None,
+        pair_head: PairHead | None = None,
+        temperature: float | None = None,
     ) -> None:
         self.config = config
         self.name = name
@@ -66,6 +71,8 @@ class Model:
         self.image_projection = _for_inference(image_projection, device)
         self.text_encoder = _for_inference(text_encoder, device)
         self.text_projection = _for_inference(text_projection, device)
+        self.pair_head = _for_inference(pair_head, device)
+        self.temperature = temperature
         self.image_dim = None if image_encoder is None else image_encoder.dim
         self.text_dim = None if text_encoder is None else text_encoder.dim
         projections = (image_projection, text_projection)
@@ -130,6 +137,38 @@ class Model:
         dim = self.text_dim if space == "features" else self.shared_dim
         return _encode_all([texts] if isinstance(texts, str) else texts, encode, projection, normalise, batch_size, dim)
 
+    def match(self, images: Any, texts: str | Iterable[str], *, batch_size: int = 64) -> np.ndarray:
+        """How much each text is each image's own, by the head of Contrastive-Binary (section 3.3).
+
+        Args:
+            images: What `encode_image` takes.
+            texts: What `encode_text` takes.
+            batch_size: Images, and texts, at a time.
+
+        Returns:
+            Logits, float32 [N, T]; above 0 the head takes the pair for a real one.
+
+        Raises:
+            InputError: The model has no such head, or cannot encode the images or texts.
+        """
+        v_ND = self.encode_image(images, normalise=False, batch_size=batch_size)
+        return self.match_vectors(v_ND, self.encode_text(texts, normalise=False, batch_size=batch_size))
+
+    @torch.inference_mode()
+    def match_vectors(self, v_ND: np.ndarray, u_TD: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+        """The same as `match`, for vectors of the shared space that are not normalised.
+
+        Raises:
+            InputError: The model has no such head.
+        """
+        head = _present(self.pair_head, "head that matches pairs", self.name)
+        texts_TD = torch.from_numpy(u_TD).to(self.device)
+        rows = [
+            head.all_pairs(torch.from_numpy(v_ND[start : start + batch_size]).to(self.device), texts_TD).cpu().numpy()
+            for start in range(0, len(v_ND), batch_size)
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, len(u_TD)), dtype=np.float32)
+
     def _projection(self, projection: Projection | None, space: Space) -> Projection | None:
         if space not in ("shared", "features"):
             raise InputError(f"space {space!r} is unknown; it is 'shared' or 'features'")
@@ -169,12 +208,17 @@ def load(
         parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
         if METHODS[config.method].shared_space:
             parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
+    objective, temperature = config.objective, None
+    if part == "both" and isinstance(objective, BinaryObjective) and "pair_head" in held:
+        parts["pair_head"] = PairHead(config.projection.dim, objective.hidden)
+    if isinstance(objective, LearnedTemperatureObjective) and "temperature.log_scale" in tensors:
+        temperature = 1 / min(tensors["temperature.log_scale"].exp().item(), objective.largest_scale)
     if not parts:
         raise InputError(f"{run}: a checkpoint of method {config.method!r} has no {part} tower")
     # Decoders, queues and momentum encoders are of use to training alone.
     tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
-    return Model(config, name=run.name, device=_device(device), **parts)
+    return Model(config, name=run.name, device=_device(device), temperature=temperature, **parts)
 
 
 def baseline(

@@ -194,7 +194,8 @@ def demo_masked_language_model() -> PretrainConfig:
         method="masked_language_model",
         text_encoder=replace(base.text_encoder, frozen_layers=0, freeze_embeddings=False),
         objective=MaskedLanguageObjective(),
-        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.01),
+        # Eight whole reports have as many word pieces as 32 sentences.
+        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.01, batch_size=8),
     )
 
 

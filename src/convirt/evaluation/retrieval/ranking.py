@@ -38,6 +38,8 @@ class Ranking:
     """Class of each query, for the figures of each class."""
     suffix: str = ""
     """Said after the metric's name, where the same task is scored in two ways."""
+    scorer: Literal["cosine", "head"] = "cosine"
+    """What compares a query with a candidate: their cosine similarity, or the head of Contrastive-Binary."""
 
     def allowed_QG(self) -> NDArray[np.bool_]:
         return np.ones_like(self.hits_QG) if self.excluded_QG is None else ~self.excluded_QG
@@ -158,7 +160,13 @@ def evaluate_ranking(
         "n_patients": len(np.unique(ranking.clusters_Q)),
         "n_candidates": ranking.hits_QG.shape[1],
     }
-    common = {"task": ranking.task, "space": ranking.space, "head": None, "fraction": None}
+    common = {
+        "task": ranking.task,
+        "space": ranking.space,
+        "scorer": ranking.scorer,
+        "head": None,
+        "fraction": None,
+    }
     rows: list[Row] = []
     comparisons: list[Row] = []
     scores: dict[str, NDArray] = {}

@@ -16,6 +16,7 @@ from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
 from convirt.evaluation.results import Results, Row, beside, check_out
 from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
+from convirt.evaluation.retrieval.scorers import TextScorer, Unnormalised, has_head, text_scorers
 
 KS = (5, 10, 50)  # ConVIRT, table 2
 
@@ -52,7 +53,7 @@ def retrieve(
     own caption of each image and the own image of each caption, recall@k, exact duplicates counted as hits.
 
     Args:
-        runs: Folders of pretraining runs (or of checkpoints).
+        runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
         table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split or roles,
             its text queries and its image folder.
         images: Folder that the image paths are relative to; by default the benchmark's.
@@ -114,16 +115,16 @@ def retrieve(
         runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
     )
     trained = {name: encoder for name, encoder in encoders.items() if name not in baselines}
-    vectors = _encode(
-        encoders if label_column else {}, trained if asked or text_column else {}, shown.paths, batch_size
-    )
+    trained, notes = _with_shared_space(trained, texts_alone=not label_column) if asked or text_column else ({}, [])
+    vectors = _encode(encoders if label_column else {}, trained, shown.paths, batch_size)
     vectors = vectors.pooled(pooled)
     rows: list[Row] = []
     comparisons: list[Row] = []
     predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
     jobs = _image_image(chosen, vectors, own_patient=paper.own_patient) if label_column else []
-    jobs += _text_image(chosen, vectors, trained, asked, batch_size) if asked else []
-    jobs += _own_caption(chosen, vectors, trained, batch_size) if text_column else []
+    for scorer in text_scorers(trained, vectors.shared, vectors.projected, batch_size):
+        jobs += _text_image(chosen, scorer, asked) if asked else []
+        jobs += _own_caption(chosen, scorer) if text_column else []
     for ranking, similarities in jobs:
         lengths = ks if ranking.metric == "precision" else recall_ks
         found = evaluate_ranking(ranking, similarities, ks=lengths, resamples=resamples, baselines=baselines)
@@ -147,8 +148,23 @@ def retrieve(
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
+        notes=[*(benchmark.notes if benchmark else ()), *notes],
     ).finish(out)
+
+
+def _with_shared_space(encoders: Mapping[str, Encoder], *, texts_alone: bool) -> tuple[dict[str, Encoder], list[str]]:
+    """The runs whose images and texts can be compared, and what is to be said of the others.
+
+    Raises:
+        InputError: Nothing else is asked for, and no run has a shared space.
+    """
+    able = {name: encoder for name, encoder in encoders.items() if getattr(encoder, "shared_dim", True) is not None}
+    unable = ", ".join(name for name in encoders if name not in able)
+    if texts_alone and not able:
+        raise InputError(
+            f"no shared space of images and texts in {unable}; name a label column for image-image retrieval"
+        )
+    return able, [f"no text-image retrieval by {unable}: no shared space of images and texts"] if unable else []
 
 
 Job = tuple[Ranking, dict[str, NDArray]]
@@ -160,11 +176,14 @@ class _Vectors:
 
     features: dict[str, NDArray[np.float32]]
     shared: dict[str, NDArray[np.float32]]
+    projected: dict[str, NDArray[np.float32]]
+    """In the shared space, not normalised; of the methods with a head that matches pairs."""
     sha256: str
 
     def pooled(self, pooled: Pooled) -> "_Vectors":
         features, shared = (pooled.mean_of_each(part, normalise=True) for part in (self.features, self.shared))
-        return replace(self, features=features, shared=shared)
+        projected = pooled.mean_of_each(self.projected, normalise=False)
+        return replace(self, features=features, shared=shared, projected=projected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +218,14 @@ def _encode(
 ) -> _Vectors:
     requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in for_features.values()]
     requests += [(encoder, "shared") for encoder in for_shared.values()]
+    matching = {name: encoder for name, encoder in for_shared.items() if has_head(encoder)}
+    requests += [(Unnormalised(encoder), "shared") for encoder in matching.values()]
     encoded = encode_images(requests, paths, normalise=True, batch_size=batch_size)
-    vectors = encoded.vectors
+    vectors = iter(encoded.vectors)
     return _Vectors(
-        features=dict(zip(for_features, vectors, strict=False)),
-        shared=dict(zip(for_shared, vectors[len(for_features) :], strict=True)),
+        features={name: next(vectors) for name in for_features},
+        shared={name: next(vectors) for name in for_shared},
+        projected={name: next(vectors) for name in matching},
         sha256=encoded.sha256,
     )
 
@@ -226,38 +248,22 @@ def _image_image(table: LabelledTable, vectors: _Vectors, *, own_patient: bool) 
     return [(ranking, {name: cosine(v_ND[queries], v_ND[candidates]) for name, v_ND in vectors.features.items()})]
 
 
-def _text_image(
-    table: LabelledTable,
-    vectors: _Vectors,
-    encoders: Mapping[str, Encoder],
-    queries: _Queries,
-    batch_size: int,
-) -> list[Job]:
+def _text_image(table: LabelledTable, scorer: TextScorer, queries: _Queries) -> list[Job]:
     _, candidates = _queries_and_candidates(table)
-    similarities = {
-        name: cosine(
-            encoder.encode_text(list(queries.texts), space="shared", batch_size=batch_size, normalise=True),
-            vectors.shared[name][candidates],
-        )
-        for name, encoder in encoders.items()
-    }
-    return [(text_image(queries.labels_Q, table.labels_N[candidates]), similarities)]
+    similarities = {name: scores_TN[:, candidates] for name, scores_TN in scorer.score(queries.texts).items()}
+    return [(scorer.of(text_image(queries.labels_Q, table.labels_N[candidates])), similarities)]
 
 
-def _own_caption(
-    table: LabelledTable, vectors: _Vectors, encoders: Mapping[str, Encoder], batch_size: int
-) -> list[Job]:
+def _own_caption(table: LabelledTable, scorer: TextScorer) -> list[Job]:
     rows = np.flatnonzero(np.array(table.texts) != "")
     if not len(rows):
         raise InputError("no chosen row has a caption in the text column")
     texts = [table.texts[row] for row in rows]
+    # Each caption is encoded once, so that its duplicates tie exactly.
     unique, which_N = np.unique(texts, return_inverse=True)
-    similarity: dict[str, NDArray] = {}
-    for name, encoder in encoders.items():
-        # Each caption is encoded once, so that its duplicates tie exactly.
-        texts_TD = encoder.encode_text(unique.tolist(), space="shared", batch_size=batch_size, normalise=True)
-        similarity[name] = cosine(texts_TD, vectors.shared[name][rows])[which_N]
+    similarity = {name: scores_TN[:, rows][which_N] for name, scores_TN in scorer.score(unique.tolist()).items()}
     transposed = {name: text_image_NN.T for name, text_image_NN in similarity.items()}
     to_image = own_caption(texts, table.patients_N[rows], "text to image")
     to_text = own_caption(texts, table.patients_N[rows], "image to text")
-    return [(ranking, similarity) for ranking in to_image] + [(ranking, transposed) for ranking in to_text]
+    jobs = [(scorer.of(ranking), similarity) for ranking in to_image]
+    return jobs + [(scorer.of(ranking), transposed) for ranking in to_text]

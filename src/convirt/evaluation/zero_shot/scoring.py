@@ -60,7 +60,9 @@ def class_scores(
 
 
 def temperature_of(encoder: Encoder) -> float:
-    """The temperature of the run's own objective, where it has a fixed one."""
+    """The temperature that the run learned, or that of its own objective, where it has one."""
+    if (learned := getattr(encoder, "temperature", None)) is not None:
+        return float(learned)
     objective = getattr(getattr(encoder, "config", None), "objective", None)
     return float(getattr(objective, "temperature", TEMPERATURE))
 
