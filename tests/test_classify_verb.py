@@ -83,7 +83,7 @@ def test_several_labels_and_several_runs(archive, monkeypatch):
     assert {row["method"] for row in results.rows} == {"imagenet", "a", "b"}
     assert {row["metric"] for row in results.rows} == {"auc"}
     assert results.data["classes"] == list(FINDINGS)
-    assert {(c["a"], c["b"]) for c in results.comparisons} == {("a", "imagenet"), ("b", "imagenet")}
+    assert {(c["a"], c["b"]) for c in results.comparisons} == {("a", "b"), ("a", "imagenet"), ("b", "imagenet")}
     assert all(row["mean"] > 0.97 for row in results.rows if row["method"] == "a" and row["fraction"] == 1)
 
 

@@ -106,3 +106,18 @@ def test_mistakes_leave_nothing_behind(archive, tmp_path, monkeypatch):
             retrieve(["oracle"], **{**good, **options})
         assert "\n" not in str(caught.value)
     assert not archive["out"].exists()
+
+
+def test_a_run_without_a_shared_space_is_left_out_of_text_image_retrieval(archive, tmp_path, monkeypatch):
+    images_alone = Oracle("images")
+    images_alone.shared_dim = None
+    install(monkeypatch, Oracle(), images_alone)
+    asked = queries(tmp_path, "edema,edema\nnone,none\n")
+    results = retrieve(
+        ["oracle", "images"], **archive, label_column="finding", split_column="split", queries=asked, ks=(5,)
+    )
+    assert {row["method"] for row in by(results.rows, task="text-image")} == {"oracle"}
+    assert {row["method"] for row in by(results.rows, task="image-image")} >= {"oracle", "images"}
+    assert any("no text-image retrieval by images" in note for note in results.notes)
+    with pytest.raises(InputError, match="no shared space of images and texts in images"):
+        retrieve(["images"], **archive, text_column="caption", split_column="split")

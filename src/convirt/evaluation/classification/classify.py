@@ -72,7 +72,7 @@ def classify(
     are of the test rows, with calibration, operating points, subgroups, and a baseline that sees metadata alone.
 
     Args:
-        runs: Folders of pretraining runs (or of checkpoints).
+        runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
         table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split, its label
             fractions, its image folder and the paper's settings for it, so that no further option is needed.
         images: Folder that the image paths are relative to; by default the benchmark's.

@@ -117,7 +117,8 @@ def bootstrap_p_value(differences_R: Array) -> float:
 def compare(
     means: Mapping[str, float], values_R: Mapping[str, Array], baselines: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The difference of each method to each baseline, with its paired interval and p-value.
+    """Differences with their paired intervals and p-values: of each method to each baseline, and of the first method
+    to each other one.
 
     Args:
         means: The metric of each method.
@@ -125,8 +126,10 @@ def compare(
         baselines: Methods to compare with, where they have a figure; they are not compared among themselves.
     """
     found = []
-    for a in means:
-        for b in [] if a in baselines else [b for b in baselines if b in means]:
+    methods = [name for name in means if name not in baselines]
+    for a in methods:
+        others = methods[1:] if a == methods[0] else []
+        for b in [*others, *(b for b in baselines if b in means)]:
             interval = paired_bootstrap(values_R[a], values_R[b])
             difference = {"a": a, "b": b, "difference": means[a] - means[b]}
             bounds = {"ci_low": interval.low, "ci_high": interval.high, "excludes_zero": interval.excludes_zero}
