@@ -131,6 +131,48 @@ def test_each_recipe_opens_with_its_command_and_bears_its_name():
         assert (recipe.__doc__ or "").startswith(f"`convirt pretrain {name} --corpus CORPUS --out RUN`\n")
 
 
+def test_the_image_only_recipes_hold_the_constants_of_appendix_e():
+    simclr, moco = (flat(RECIPES[f"paper_{name}"]()) for name in ("simclr", "moco"))
+    views = {
+        "transform.flip": 0.5,
+        "transform.aspect": (3 / 4, 4 / 3),
+        "transform.jitter_probability": 0.8,
+        "transform.blur_sigma": (0.1, 2.0),
+        "transform.blur_probability": 0.5,
+        "transform.degrees": 0.0,
+    }
+    both = {"image_encoder.name": "resnet50.tv_in1k", "projection.dim": 128, "optimiser.weight_decay": 1e-4, **views}
+    own = {
+        "method": "simclr",
+        "objective.temperature": 0.1,
+        "optimiser.kind": "adam",
+        "optimiser.learning_rate": 3e-4,
+        "optimiser.batch_size": 128,
+        "optimiser.decay_epochs": (),
+        "max_epochs": 100,
+        "transform.crop": (0.08, 1.0),
+        "transform.brightness": (0.2, 1.8),
+    }
+    assert both.items() | own.items() <= simclr.items()
+    own = {
+        "method": "moco",
+        "objective.temperature": 0.07,
+        "objective.queue": 4096,
+        "objective.key_momentum": 0.999,
+        "objective.norm_groups": 2,
+        "optimiser.kind": "sgd",
+        "optimiser.momentum": 0.9,
+        "optimiser.learning_rate": 0.0075,
+        "optimiser.batch_size": 64,
+        "optimiser.decay_epochs": (60.0, 80.0),
+        "optimiser.decay_factor": 0.1,
+        "max_epochs": 100,
+        "transform.crop": (0.2, 1.0),
+        "transform.brightness": (0.6, 1.4),
+    }
+    assert both.items() | own.items() <= moco.items()
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_configuration_survives_json(recipe):
     config = replace(RECIPES[recipe](), seed=7, max_steps=3)

@@ -107,8 +107,9 @@ class MoCo(TwoViews):
 
 
 def _unit(encoder: nn.Module, head: nn.Module, views_B1RR: Tensor) -> Tensor:
-    """Projected vectors of unit length, float32."""
-    return F.normalize(head(encode_views(encoder, views_B1RR)).float(), dim=1)
+    """Projected vectors of unit length, in float32 or better."""
+    vectors_BD = head(encode_views(encoder, views_B1RR))
+    return F.normalize(vectors_BD.to(torch.promote_types(vectors_BD.dtype, torch.float32)), dim=1)
 
 
 def _against_each_other(query_BD: Tensor, key_BD: Tensor, temperature: float) -> tuple[Tensor, dict[str, float]]:
