@@ -54,6 +54,7 @@ PAPER = {
 }
 # What the paper does not have, off; and what it leaves open: docs/paper.md says why each is as it is.
 OURS = {
+    "keep_every": None,
     "transform.aspect": (1.0, 1.0),
     "transform.jitter_probability": 1.0,
     "transform.blur_probability": 1.0,
