@@ -49,7 +49,7 @@ class Captioner(Method):
 
         Raises:
             ValueError: There is neither a folder nor a corpus.
-            InputError: The training reports hold no word that is frequent enough.
+            InputError: The training reports hold no word that is frequent enough, or the image encoder has no grid.
         """
         super().__init__(config, folder=folder)
         if folder is not None:
@@ -59,6 +59,7 @@ class Captioner(Method):
             self.vocabulary = Vocabulary.of_reports(corpus.reports("train"), self.objective.min_count)
             seed = derive_seed(config.seed, "image encoder")
             self.image_encoder = build_image_encoder(config.image_encoder, seed=seed)
+            self._require_grid()
         else:
             raise ValueError("a captioner takes its vocabulary from a corpus or a checkpoint folder: give one of them")
         with torch.random.fork_rng(devices=[]):
@@ -119,6 +120,13 @@ class Captioner(Method):
         """Write `image_encoder.json` and `vocabulary.json`."""
         self.image_encoder.save_architecture(folder)
         self.vocabulary.save(folder)
+
+    @torch.no_grad()
+    def _require_grid(self) -> None:
+        """Refuse an image encoder without a spatial feature map before a run begins."""
+        side = self.config.transform.size
+        self.image_encoder.eval().grid(torch.zeros(1, 1, side, side))
+        self.image_encoder.train()
 
     def _score(self, grid_BDHW: Tensor, reports: list[tuple[str, ...]]) -> tuple[Tensor, dict[str, float]]:
         inputs_BT, targets_BT = self.vocabulary.encode(reports, self.objective.max_words)
