@@ -83,11 +83,12 @@ def build_split(
     *,
     left_out: Collection[str] = (),
     images: bool = True,
+    extra: Mapping[str, bytes | str] | None = None,
 ) -> Benchmark:
     """Split a source and write its benchmark; arguments and errors are those of the two functions."""
     frame, notes = split_source(source, name, rule, asked, left_out=left_out)
     split = {"name": name, "by": rule.group, "seed": asked.seed}
-    return build_benchmark(source, frame, out, split=split, notes=notes, images=images)
+    return build_benchmark(source, frame, out, split=split, notes=notes, images=images, extra=extra)
 
 
 def build_benchmark(

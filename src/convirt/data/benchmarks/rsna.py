@@ -18,6 +18,7 @@ import pandas as pd
 from convirt.data.benchmarks.building import Source, build_split
 from convirt.data.benchmarks.files import find, find_optional, read_source
 from convirt.data.benchmarks.folder import Benchmark
+from convirt.data.benchmarks.rsna_boxes import rsna_boxes
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
 from convirt.errors import InputError
 
@@ -84,7 +85,8 @@ def benchmark_rsna(
             "--split held-out"
         )
     asked = Asked(seed=seed, val_images=val_images, test_images=test_images)
-    return build_split(source, out, split, rule, asked, images=images)
+    boxes = _boxes(root, test_labels, mapping, source)
+    return build_split(source, out, split, rule, asked, images=images, extra={"boxes.csv": boxes} if boxes else None)
 
 
 def read_rsna(root: Path, *, test_labels: Path | None = None, mapping: Path | None = None) -> Source:
@@ -131,6 +133,14 @@ def read_rsna(root: Path, *, test_labels: Path | None = None, mapping: Path | No
         notes=tuple(notes),
         settings={"patients": "NIH"} if nih else {},
     )
+
+
+def _boxes(root: Path, test_labels: Path | None, mapping: Path | None, source: Source) -> bytes | None:
+    """`boxes.csv` from the same files; which images get a split does not depend on it."""
+    mapping = mapping or find_optional(root, *MAPPINGS)
+    test_labels = test_labels or find_optional(root, "stage_2_test_labels.csv", ANNOTATIONS)
+    labels = [("train", find(root, "stage_2_train_labels.csv")), *([("test", test_labels)] if test_labels else [])]
+    return rsna_boxes(labels, _read_mapping(mapping) if mapping else {}, source.frame["image"].tolist())
 
 
 def _targets(path: Path) -> dict[str, str]:
