@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
+from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
 from convirt.evaluation.classification.cells import Tower, train_finetuned
 from convirt.evaluation.classification.evaluation import evaluate
@@ -18,18 +18,17 @@ from convirt.evaluation.classification.metadata import METHOD
 from convirt.evaluation.classification.outcomes import Outcomes
 from convirt.evaluation.classification.protocol import ClassificationProtocol, Head, Setting, check_task
 from convirt.evaluation.classification.reliability_plot import write_reliability
-from convirt.evaluation.classification.schedule import Schedule
+from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.scoring import Task
 from convirt.evaluation.inputs.canvases import read_canvases
 from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, label_names, named_attributes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.results import Results, check_out
 from convirt.evaluation.statistics.operating_points import Rule
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
-LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another
 
 
 def classify(
@@ -136,11 +135,7 @@ def classify(
         fractions=tuple(first_given(fractions, paper.fractions, FRACTIONS)),
         seeds=tuple(range(seeds)),
         heads=tuple(heads),
-        schedule=Schedule(
-            learning_rate=first_given(learning_rate, paper.learning_rate, LEARNING_RATE),
-            max_epochs=max_epochs,
-            select_on=first_given(select_on, paper.select_on, "auc"),
-        ),
+        schedule=schedule_of(paper, learning_rate, max_epochs, select_on),
         max_steps=max_steps,
         resamples=resamples,
         operating_points=tuple(map(Rule.parse, operating_points)),
@@ -163,25 +158,16 @@ def classify(
         baselines=baselines,
         sides_N2=trained.sides_N2 if wanted else None,
     )
-    results = Results(
-        verb="classify",
-        config={**arguments, "protocol": asdict(protocol)},
-        seeds=protocol.seeds,
-        data={
-            **describe(labelled, trained.images_sha256),
-            **pooled.described(),
-            **(benchmark.described() if benchmark else {}),
-        },
-        rows=[{**row, **pooled.described()} for row in beside(findings.rows, benchmark)],
-        comparisons=findings.comparisons,
-        predictions=findings.predictions,
-        wall_seconds=time.monotonic() - started,
-        notes=[*(benchmark.notes if benchmark else ()), *findings.notes],
-        beside={
-            "calibration": findings.calibration,
-            "operating_points": findings.operating_points,
-            "subgroups": findings.subgroups,
-        },
+    data = describe(labelled, trained.images_sha256)
+    results = results_of(
+        "classify",
+        findings,
+        protocol,
+        benchmark,
+        arguments=arguments,
+        data=data,
+        said_of_rows=pooled.described(),
+        started=started,
     ).finish(out)
     write_reliability(trained.outcomes, Task.of(pooled.table, seeds=1, resamples=1), out)
     return results
@@ -218,21 +204,3 @@ def _train(
             outcomes |= train_finetuned(towers, canvases, table, protocol, out)
             digest, sides_N2 = canvases.sha256, canvases.sides_N2
     return _Trained(outcomes=outcomes, images_sha256=digest, sides_N2=sides_N2)
-
-
-def task_name(columns: Columns, benchmark: Benchmark | None) -> str:
-    """What the rows call the task."""
-    return benchmark.name if benchmark else columns.label or "multi-label"
-
-
-def describe(table: LabelledTable, images_sha256: str) -> dict[str, Any]:
-    """Fingerprints and counts of the evaluated data."""
-    splits, counts = np.unique(table.splits_N, return_counts=True)
-    return {
-        "table_sha256": table.sha256,
-        "images_sha256": images_sha256,
-        "images": len(table),
-        "rows_without_label": table.rows_without_label,
-        "classes": list(table.classes),
-        "splits": {str(split): int(count) for split, count in zip(splits, counts, strict=True)},
-    }

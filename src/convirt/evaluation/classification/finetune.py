@@ -7,7 +7,6 @@ labels, which is why the images of a list can be left out.
 import csv
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.data.benchmarks.folder import Protocol, first_given, open_benchmark
+from convirt.data.benchmarks.folder import Protocol, open_benchmark
 from convirt.errors import InputError
 from convirt.evaluation.classification.cells import Tower, cell_key
-from convirt.evaluation.classification.classify import LEARNING_RATE, describe, task_name
 from convirt.evaluation.classification.evaluation import evaluate
 from convirt.evaluation.classification.finetuning import Examples, FineTuning
 from convirt.evaluation.classification.protocol import ClassificationProtocol, Place, check_task
+from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.saved_tuning import BEST_SO_FAR, restore_progress, save_encoder, save_progress
-from convirt.evaluation.classification.schedule import Schedule
 from convirt.evaluation.inputs.canvases import read_canvases
 from convirt.evaluation.inputs.labelled import Columns, label_names, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.results import Results, check_out
 from convirt.model import load
 
 
@@ -99,11 +97,7 @@ def finetune(
         settings=("finetuned",),
         fractions=(fraction,),
         seeds=(seed,),
-        schedule=Schedule(
-            learning_rate=first_given(learning_rate, paper.learning_rate, LEARNING_RATE),
-            max_epochs=max_epochs,
-            select_on=first_given(select_on, paper.select_on, "auc"),
-        ),
+        schedule=schedule_of(paper, learning_rate, max_epochs, select_on),
         max_steps=max_steps,
         resamples=resamples,
     )
@@ -125,21 +119,15 @@ def finetune(
     place = Place(setting="finetuned", head="paper", fraction=fraction)
     name = f"{model.name} + supervised"
     found = evaluate({place: {name: outcome}}, labelled, protocol, task=task_name(columns, benchmark))
-    results = Results(
-        verb="finetune",
-        config={**arguments, "protocol": asdict(protocol)},
-        seeds=protocol.seeds,
-        data={
-            **describe(labelled, canvases.sha256),
-            "rows_excluded": len(whole) - len(labelled),
-            **(benchmark.described() if benchmark else {}),
-        },
-        rows=beside(found.rows, benchmark),
-        comparisons=found.comparisons,
-        predictions=found.predictions,
-        wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
-        beside={"calibration": found.calibration, "operating_points": found.operating_points},
+    results = results_of(
+        "finetune",
+        found,
+        protocol,
+        benchmark,
+        arguments=arguments,
+        data=describe(labelled, canvases.sha256),
+        said_of_rows={"rows_excluded": len(whole) - len(labelled)},
+        started=started,
     ).finish(out)
     Console().print(f"encoder: {out / 'best'}", highlight=False, soft_wrap=True)
     return results
