@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -99,7 +101,10 @@ def test_an_interrupted_cell_goes_on_and_a_busy_one_is_left_alone(definition, tm
     study(definition, out=out)
     assert calls == [("default", False), ("default", True)]
     assert "tau 1: another process is at work" in capsys.readouterr().out
-    study(definition, out=out, expiry=0.0)  # the other machine is taken for dead
+    os.utime(other, (time.time() - 1000,) * 2)  # the other machine is taken for dead
+    with pytest.raises(InputError, match="expiry must be positive"):
+        study(definition, out=out, expiry=0)
+    study(definition, out=out, expiry=600)
     assert calls[2:] == [("tau-1", False)]
     assert "| tau 1 | done |" in capsys.readouterr().out
 

@@ -92,7 +92,7 @@ class Claim:
         self.path = path
         self.number = number
         self.lost = False
-        self._interval = min(30.0, expiry / 10)
+        self._interval = max(0.05, min(30.0, expiry / 10))
         self._on_lost = on_lost
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
@@ -107,7 +107,12 @@ class Claim:
             folder: What is claimed; it is made if need be.
             expiry: Seconds without a touch after which another machine's claim is dead.
             on_lost: Called, from another thread, when somebody else has taken over.
+
+        Raises:
+            InputError: An expiry so short that the living would be taken for dead.
         """
+        if not expiry > 0:
+            raise InputError(f"expiry must be positive, got {expiry}; an owner touches its claim ten times in it")
         folder.mkdir(parents=True, exist_ok=True)
         number, latest = _latest(folder)
         if latest is not None and _alive(latest, expiry):
