@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
+from convirt.evaluation.classification.reliability_plot import wilson
 from convirt.evaluation.statistics.calibration import (
     calibration_inputs,
     expected_calibration_error,
@@ -84,3 +85,9 @@ def test_what_is_no_probability_is_refused():
     for wrong in (1.5, -0.1, np.nan):
         with pytest.raises(InputError, match="probabilities"):
             reliability(np.array([0.5, wrong]), np.array([1, 0]))
+
+
+def test_the_interval_of_a_bin_is_wilsons():
+    low, high = wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
+    np.testing.assert_allclose(low, [0.0, 0.2366, 0.7225], atol=1e-4)
+    np.testing.assert_allclose(high, [0.2775, 0.7634, 1.0], atol=1e-4)

@@ -55,10 +55,7 @@ def write_reliability(outcomes: Outcomes, task: Task, out: Path) -> Path:
         )
         for axes_of_line, (place, methods) in zip(panels, lines, strict=True):
             _line(list(axes_of_line), place, methods, task)
-        figure.suptitle(
-            "Reliability on test rows: bars say how many rows are in a bin; on the diagonal probabilities hold",
-            fontsize=10,
-        )
+        figure.suptitle("Reliability on test rows; bars: rows in a bin, lines: 95 %", fontsize=9)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)
         plt.close(figure)
@@ -86,7 +83,8 @@ def _line(panels: list[Axes], place: Place, methods: Mapping[str, Outcome], task
         axes.bar(centres, bins.count_M / bins.count_M.max(), width=0.9 * width, color="#e3e8ee", zorder=0)
         axes.plot([0, 1], [0, 1], color="#7b8794", linewidth=0.8, linestyle=":")
         shown_M = bins.accuracy_M[filled]
-        low_M, high_M = wilson(shown_M, bins.count_M[filled])
+        # Seeds say the same rows again, so that they do not narrow the interval.
+        low_M, high_M = wilson(shown_M, bins.count_M[filled] / len(outcome.test_SNC))
         reach = (np.maximum(shown_M - low_M, 0), np.maximum(high_M - shown_M, 0))
         axes.errorbar(bins.confidence_M[filled], shown_M, reach, fmt="o", color="#0b6e8a", markersize=4, linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel="predicted probability")
