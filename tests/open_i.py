@@ -19,6 +19,8 @@ class OpenIReport:
     indication: str
     comparison: str
     images: int
+    terms: tuple[str, ...]
+    """MeSH terms that indexers gave it, such as `Cardiomegaly/mild`."""
 
     @property
     def text(self) -> str:
@@ -51,4 +53,5 @@ def _read(root: ElementTree.Element) -> OpenIReport:
         indication=fields["INDICATION"],
         comparison=fields["COMPARISON"],
         images=sum(1 for _ in root.iter("parentImage")),
+        terms=tuple((term.text or "").strip() for term in root.iter("major")),
     )

@@ -18,6 +18,8 @@ PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
 _ORDER = (PRESENT, UNCERTAIN, ABSENT)
 _STOPS = re.compile(r"[;:!?]|\.(?= |$)")
 _NEAR = re.compile(r",| and | or |;")
+_STRETCH = re.compile(r".{1,400}(?!\w)|.{1,400}", re.DOTALL)
+"""What runs on for longer is no sentence, and is cut between words, so that hostile text costs little."""
 
 
 def extract_findings(sentences: Iterable[str], lexicon: FindingsLexicon) -> dict[str, int | None]:
@@ -63,9 +65,11 @@ def _read(sentence: str, lexicon: FindingsLexicon) -> tuple[tuple[str, int], ...
 
 def _clauses(text: str, lexicon: FindingsLexicon) -> list[str]:
     """Parts of a sentence that cues do not reach beyond; a conjunction opens its clause."""
-    starts = {0, *(m.end() for m in _STOPS.finditer(text)), *(m.start() for m in lexicon.ends.finditer(text))}
-    bounds = [*sorted(starts), len(text)]
-    return [text[a:b] for a, b in pairwise(bounds) if text[a:b].strip()]
+    clauses: list[str] = []
+    for part in _STRETCH.findall(text):
+        starts = {0, *(m.end() for m in _STOPS.finditer(part)), *(m.start() for m in lexicon.ends.finditer(part))}
+        clauses += [part[a:b] for a, b in pairwise([*sorted(starts), len(part)]) if part[a:b].strip()]
+    return clauses
 
 
 def _statuses(clause: str, finding: Finding, lexicon: FindingsLexicon) -> list[int]:
