@@ -128,6 +128,11 @@ VERBS: dict[str, Verb] = {
         "convirt.analysis.studies.study:study",
         ("definition",),
     ),
+    "reproduce": Verb(
+        "the paper's tables and figures, ours beside the paper's",
+        "convirt.reproduce.reproduce:reproduce",
+        ("tables",),
+    ),
 }
 
 

@@ -1,0 +1,195 @@
+"""`convirt reproduce`: the paper's tables and figures by one command, ours beside the paper's."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table as Shown
+
+from convirt.errors import InputError
+from convirt.evaluation.results import check_out
+from convirt.reproduce import small
+from convirt.reproduce.cells import Cell
+from convirt.reproduce.collecting import fill
+from convirt.reproduce.estimates import EPOCHS, Pace, measure
+from convirt.reproduce.evaluations import Evaluations
+from convirt.reproduce.figures import FIGURES
+from convirt.reproduce.inputs import PRETRAINED, Inputs, read_inputs
+from convirt.reproduce.ordering import agreements, in_words
+from convirt.reproduce.tables import Table, paper_tables
+from convirt.reproduce.writing import write_table
+from convirt.training.checkpoint import read_config, standing_folder
+from convirt.training.logs import duration
+
+NAMES = ("table1a", "table1b", "table2", "table3", *FIGURES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that one call does."""
+
+    cells: list[Cell]
+    tables: list[Table]
+    evaluations: Evaluations
+    pace: Pace
+    header: str | None
+    """What has to be said above each table."""
+
+
+def reproduce(
+    tables: Sequence[str],
+    *,
+    out: Path,
+    inputs: Path | None = None,
+    runs: Sequence[str] = (),
+    benchmarks: Sequence[str] = (),
+    scale: Literal["full", "small"] = "full",
+    device: str = "auto",
+    dry_run: bool = False,
+) -> Path:
+    """Make tables and figures of the paper: table1a, table1b, table2, table3, table5, figure3, figure4, figure5.
+
+    Prints the plan with time and memory, does what is not done yet, and writes each table as Markdown, CSV, LaTeX and
+    HTML with the paper's figure in each cell's shadow. It can be interrupted at any moment: the same command goes on.
+    At the end stand the rank correlation with the paper's order of the methods and the comparisons that differ.
+
+    Args:
+        tables: Which ones.
+        out: Folder for tables, figures, and the cells that they are made of.
+        inputs: TOML file with [runs], [benchmarks], [table5] and [figure3] (docs/formats.md).
+        runs: Runs by method, NAME=FOLDER; for convirt, caption_lstm, caption_transformer, contrastive_binary, simclr,
+            moco, clip and medclip. Rows of methods that are not given stay empty.
+        benchmarks: Benchmark folders, NAME=FOLDER; for rsna, chexpert, covidx4, mura and chexpert8x200.
+        scale: `full` evaluates what is given; `small` makes its own data and runs from phantom radiographs, reduced in
+            every way, in less than an hour on two processor cores.
+        device: `auto`, `cpu` or `cuda`.
+        dry_run: Print the plan alone.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: Unknown tables, unusable inputs, or nothing to do.
+    """
+    if unknown := [name for name in tables if name not in NAMES]:
+        raise InputError(f"unknown table {unknown[0]!r}; known are {', '.join(NAMES)}")
+    if not tables:
+        raise InputError(f"name at least one table; known are {', '.join(NAMES)}")
+    if scale == "small" and (inputs or runs or benchmarks):
+        raise InputError("--scale small makes its own data and runs; leave out --inputs, --runs and --benchmarks")
+    check_out(out)
+    console = Console()
+    folder = Path(out) / "cells"
+    wanted = list(dict.fromkeys(tables))
+    if scale == "small":
+        job = _small_job(wanted, folder, device)
+    else:
+        job = _full_job(wanted, folder, read_inputs(inputs, runs, benchmarks, device))
+    open_cells = print_plan(job, folder, console)
+    if dry_run:
+        return out
+    _work(open_cells, folder, console)
+    _write(job, folder, Path(out), console)
+    return out
+
+
+def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
+    if not inputs.runs and names != ["table5"]:
+        raise InputError("no run is given; give --runs NAME=FOLDER or --inputs FILE")
+    if not inputs.classification and inputs.retrieval is None:
+        raise InputError("no benchmark is given; give --benchmarks NAME=FOLDER or --inputs FILE")
+    tables = [table for name, table in paper_tables(inputs.tasks).items() if name in names]
+    if inputs.runs:
+        first = next(iter(inputs.runs.values()))
+        config = read_config(standing_folder(first / "best") or first)
+    else:
+        config = small.like()
+    pace = measure(config, inputs.device)
+    evaluations = Evaluations(inputs, folder, pace)
+    cells = [*evaluations.of(tables), *(FIGURES[name](inputs, pace) for name in names if name in FIGURES)]
+    if not cells:
+        raise InputError(f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given")
+    return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=None)
+
+
+def _small_job(names: Sequence[str], folder: Path, device: str) -> Job:
+    if refused := [name for name in names if name in ("table5", "figure5")]:
+        raise InputError(f"{refused[0]} pretrains many times, or long; it has no small scale")
+    tables = [table for name, table in paper_tables((small.TASK,)).items() if name in names]
+    methods = {method for table in tables for method in (*table.methods, *table.beside)}
+    methods |= {"convirt"} if "figure3" in names else set()
+    methods |= {"simclr", "moco", "convirt"} if "figure4" in names else set()
+    inputs = small.small_inputs(folder, [method for method in PRETRAINED if method in methods], device)
+    pace = measure(small.like(), device)
+    evaluations = Evaluations(inputs, folder, pace, like=small.like())
+    cells = [small.data_cell(), *small.pretraining_cells(inputs, folder, pace, device), *evaluations.of(tables)]
+    cells += [FIGURES[name](inputs, pace) for name in names if name in FIGURES]
+    return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=small.HEADER)
+
+
+def print_plan(job: Job, folder: Path, console: Console) -> list[Cell]:
+    """Print what is to be done, by kind, with time and memory; gives the cells that are not done yet."""
+    if job.header:
+        console.print(job.header, style="bold yellow", highlight=False)
+    todo = [cell for cell in job.cells if not cell.done(folder)]
+    kinds: dict[str, list[Cell]] = {}
+    for cell in job.cells:
+        kinds.setdefault(cell.name.partition("/")[0], []).append(cell)
+    shown = Shown("part", title="Plan", title_justify="left")
+    for heading in ("cells", "done", "time left"):
+        shown.add_column(heading, justify="right")
+    for kind, cells in kinds.items():
+        left = [cell for cell in cells if cell in todo]
+        seconds = sum(cell.seconds for cell in left)
+        shown.add_row(kind, str(len(cells)), str(len(cells) - len(left)), duration(seconds) if left else "-")
+    total = sum(cell.seconds for cell in todo)
+    shown.add_row("all", str(len(job.cells)), str(len(job.cells) - len(todo)), duration(total), style="bold")
+    console.print(shown)
+    console.print(
+        f"estimated from a measured pass of the image encoder ({1000 * job.pace.image:.1f} ms to encode an image, "
+        f"{1000 * job.pace.trained:.1f} ms to train on one; fine-tuning without a limit is taken to stop after "
+        f"{EPOCHS} epochs); memory at least {job.pace.memory / 2**30:.1f} GiB",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return todo
+
+
+def _work(todo: Sequence[Cell], folder: Path, console: Console) -> None:
+    """Do the cells in order; the time left follows how long the first ones took beside their estimates."""
+    started, expected = time.monotonic(), 0.0
+    for number, cell in enumerate(todo, start=1):
+        left = sum(other.seconds for other in todo[number - 1 :])
+        pace = (time.monotonic() - started) / expected if expected > 60 else 1.0
+        console.print(
+            f"[{number}/{len(todo)}] {cell.name} ... (all that is left: about {duration(left * pace)})",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        try:
+            seconds = cell.run(folder)
+        except InputError as error:
+            raise InputError(f"{cell.name}: {error}") from error
+        except (KeyboardInterrupt, SystemExit):
+            console.print("interrupted; the same command goes on from here", highlight=False)
+            raise
+        expected += cell.seconds
+        console.print(f"    done in {duration(seconds)}", highlight=False)
+
+
+def _write(job: Job, folder: Path, out: Path, console: Console) -> None:
+    """Write every table, and say how the methods' order agrees with the paper's."""
+    for table in job.tables:
+        filled = fill(table, job.evaluations, folder)
+        lines = in_words(filled, agreements(filled))
+        write_table(filled, out, header=job.header, ordering=lines)
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{out / table.name}.md, .csv, .tex, .html", highlight=False, soft_wrap=True)
+    for cell in job.cells:
+        if cell.name in FIGURES:
+            console.print(f"{cell.name}: {folder / cell.name}", highlight=False, soft_wrap=True)
