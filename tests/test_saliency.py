@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+import benchmark_trees
 from conftest import draw_shape
 from convirt.analysis.saliency.attribution import GridClassifier, saliency_maps
 from convirt.analysis.saliency.boxes import mask_of, read_boxes
 from convirt.analysis.saliency.pointing import energy_inside, pointing_game
 from convirt.analysis.saliency.saliency import saliency
 from convirt.config import ImageEncoderConfig
+from convirt.data.benchmarks.rsna import benchmark_rsna
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
 
@@ -231,3 +233,37 @@ def test_phantom_boxes_are_those_of_the_generator(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["with", "without"]
     with pytest.raises(InputError, match="exists already"):
         phantom(whole)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_the_rsna_benchmark_brings_its_boxes(tmp_path, published):
+    root = benchmark_trees.rsna(tmp_path / "rsna", test_labels=not published)
+    if published:
+        opacity = {"labelId": "L1", "data": {"x": 3.5, "y": 4, "width": 20, "height": 9}}
+        content = {
+            "labelGroups": [
+                {"name": "Calculated", "labels": [{"id": "L1", "name": "Lung Opacity"}, {"id": "L2", "name": "Normal"}]}
+            ],
+            "datasets": [
+                {
+                    "annotations": [
+                        {
+                            **(opacity if i % 3 == 0 else {"labelId": "L2"}),
+                            "StudyInstanceUID": f"1.2.test.{i}",
+                            "SOPInstanceUID": f"1.2.test.{i}.9",
+                        }
+                        for i in range(16)
+                    ]
+                }
+            ],
+        }
+        (root / "pneumonia-challenge-annotations-adjudicated-kaggle_2018.json").write_text(json.dumps(content))
+    benchmark = benchmark_rsna(root, tmp_path / "out", split="images", val_images=8)
+    boxes = read_boxes(benchmark.folder / "boxes.csv")
+    positive = pd.read_csv(benchmark.table).query("pneumonia == 1")["image"]
+    assert all(boxes.of(image, "pneumonia") for image in positive)
+    assert len(boxes.by_finding) == len(positive)
+    train = next(image for image in positive if "train" in image)
+    assert boxes.of(train, "pneumonia") == ((10, 10, 40, 40),) * 2
+    if published:
+        assert boxes.of("stage_2_test_images/00000003-test.dcm", "pneumonia") == ((3.5, 4, 23.5, 13),)

@@ -70,7 +70,9 @@ def _alive(path: Path, expiry: float) -> bool:
         about = {}  # just being written
     if not isinstance(about, dict) or about.get("released"):
         return False
-    if about.get("machine") == _machine() and not _running(about["process"], about.get("birth")):
+    process = about.get("process")
+    here = about.get("machine") == _machine() and isinstance(process, int)
+    if here and not _running(process, about.get("birth")):
         return False
     # The file system's own clock: those of two machines may differ.
     probe = path.with_name(f".clock-{uuid.uuid4().hex}")
