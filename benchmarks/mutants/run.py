@@ -2,10 +2,11 @@
 
     python benchmarks/mutants/run.py [--only NAME ...] [--jobs 1] [--keep FOLDER]
 
-The checkout is copied to a temporary folder and stays as it is. Of each fault the named test files run first, and where
-they pass those of its area. A test that fails is run again without the fault: if it fails then as well it says nothing,
-and is left out. What was found is kept in FOLDER (runs/mutants) until sources, tests or the fault change, so that an
-interrupted run goes on with the same command. FOLDER/table.md holds the result. Exit status 1: fewer than 90 % caught.
+The checkout is copied to a temporary folder and stays as it is. First the named test files of every fault run, then the
+files of its area for those that nothing has noticed. In the end the tests that failed run without any fault: one that
+fails then as well says nothing, and its faults are tried again without it. What was found is kept in FOLDER
+(runs/mutants) until sources, tests or the fault change, so that an interrupted run goes on with the same command.
+FOLDER/table.md holds the result. Exit status 1: fewer than 90 % caught.
 """
 
 import argparse
@@ -15,19 +16,25 @@ import os
 import queue
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 from catalogue import ROOT, SOURCES, Fault, problems, read_faults
 
 ENOUGH = 0.9
 """Share of the faults that have to be caught."""
+PRELOADED = ["torch", "torchvision", "transformers", "timm", "sklearn.linear_model", "scipy.stats", "pandas", "pytest"]
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(PRELOADED)  # importing them takes longer than most tests
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "runs", "build", "dist")
 
 
@@ -39,6 +46,15 @@ class Found:
     """The first test that fails; None where all pass, or time ran out."""
     seconds: float
     timed_out: bool = False
+    stage: str = "narrow"
+    """Whether its own test files ran (`narrow`), or those of its area too (`wide`)."""
+    confirmed: bool = False
+    """Whether the test that fails is known to pass without the fault."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to try."""
+        return self.confirmed if self.caught_by else self.timed_out or self.stage == "wide"
 
 
 class Copy:
@@ -60,8 +76,8 @@ class Copy:
         self._clock += 10
         os.utime(path, (self._clock, self._clock))
 
-    def test(self, what: list[str], deselected: frozenset[str] = frozenset()) -> str | None:
-        """Run tests until one fails; gives that one.
+    def test(self, what: list[str], deselected: Iterable[str] = (), *, all_of_them: bool = False) -> list[str]:
+        """Run tests; gives those that fail, of which there is one at most unless all are asked for.
 
         Raises:
             TimeoutError: They did not come to an end in time.
@@ -69,43 +85,66 @@ class Copy:
         """
         scratch = self.folder / "scratch"
         scratch.mkdir()
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        environment |= {"PYTHONPATH": str(self.work / "src"), "TMPDIR": str(scratch)}
-        options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
+        options = [
+            *([] if all_of_them else ["-x"]),
+            "-q",
+            "-rfE",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+        ]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the fork has imported
         options += [f"--deselect={test}" for test in sorted(deselected)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, *what],
-            cwd=self.work,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        output = self.folder / "output.txt"
+        process = FORKS.Process(target=_pytest, args=(self.work, scratch, output, [*options, *what]))
+        process.start()
+        assert process.pid is not None
         try:
-            output, _ = process.communicate(timeout=self.limit)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise TimeoutError from None
-            raise
+            process.join(self.limit)
+            if process.exitcode is None:
+                raise TimeoutError
         finally:
+            with suppress(ProcessLookupError, PermissionError):  # with all that the tests have started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
             shutil.rmtree(scratch, ignore_errors=True)
-        if process.returncode in (0, 5):
-            return None
-        for line in output.splitlines():
-            if line.startswith(("FAILED ", "ERROR ")):
-                return line.partition(" ")[2].partition(" - ")[0].strip()
-        raise RuntimeError(f"pytest failed without naming a test:\n{output[-2000:]}")
+        if process.exitcode in (0, 5):
+            return []
+        said = output.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in said.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
+        if not lines:
+            raise RuntimeError(f"pytest failed without naming a test:\n{said[-2000:]}")
+        return [line.partition(" ")[2].partition(" - ")[0].strip() for line in lines]
 
     def remove(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _pytest(work: Path, scratch: Path, output: Path, arguments: list[str]) -> None:
+    """Run pytest in this process, a fork of one that has imported the large libraries, though nothing of ours."""
+    os.setsid()
+    with open(output, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ |= {"PYTHONPATH": str(work / "src"), "TMPDIR": str(scratch)}
+    tempfile.tempdir = None
+    os.chdir(work)
+    sys.path[:0] = [str(work / "src"), str(work)]
+    import pytest
+
+    status = int(pytest.main(arguments))
+    import convirt
+
+    assert Path(convirt.__file__).is_relative_to(work), "the tests ran other sources"
+    sys.stdout.flush()
+    os._exit(status)
+
+
 class Runner:
-    """Faults, what is known of them, and where that is kept."""
+    """What is known of faults, and where that is kept."""
 
     def __init__(self, root: Path, keep: Path) -> None:
         self.root = root
@@ -128,40 +167,40 @@ class Runner:
         kept = self._kept.get(fault.name)
         return Found(**kept["found"]) if kept and kept["key"] == self.key(fault) else None
 
-    def find(self, fault: Fault, copy: Copy) -> Found:
-        """Seed a fault and run its tests."""
+    def try_fault(self, fault: Fault, stage: str, copy: Copy) -> Found:
+        """Seed a fault and run the test files of a stage."""
+        before = self.known(fault)
         original = (copy.work / SOURCES / fault.file).read_text(encoding="utf-8")
-        start = time.monotonic()
-        caught_by, timed_out = None, False
-        narrow = [f"tests/{name}" for name in fault.tests]
-        wide = [f"tests/{name}" for name in fault.wide if name not in fault.tests]
-        wide = [name for name in wide if (copy.work / name).is_file()]
+        files = fault.tests if stage == "narrow" else [name for name in fault.wide if name not in fault.tests]
+        files = [f"tests/{name}" for name in files if (copy.work / "tests" / name).is_file()]
+        start, failed, timed_out = time.monotonic(), [], False
+        copy.write(fault.file, fault.apply(original))
         try:
-            for files in filter(None, (narrow, wide)):
-                if (caught_by := self._caught(fault.apply(original), original, fault, files, copy)) is not None:
-                    break
+            failed = copy.test(files, self._failing) if files else []
         except TimeoutError:
             timed_out = True
         finally:
             copy.write(fault.file, original)
-        found = Found(caught_by=caught_by, seconds=round(time.monotonic() - start, 1), timed_out=timed_out)
-        self._keep(fault, found)
+        seconds = time.monotonic() - start + (before.seconds if before and stage == "wide" else 0)
+        found = Found(
+            caught_by=failed[0] if failed else None, seconds=round(seconds, 1), timed_out=timed_out, stage=stage
+        )
+        self._remember(fault, found)
         return found
 
-    def _caught(self, changed: str, original: str, fault: Fault, files: list[str], copy: Copy) -> str | None:
-        """The first test of some files that fails with the fault and passes without."""
-        while True:
-            copy.write(fault.file, changed)
-            test = copy.test(files, frozenset(self._failing))
-            if test is None:
-                return None
-            copy.write(fault.file, original)
-            if copy.test([test]) is None:
-                return test
-            with self._lock:
-                self._failing.add(test)
+    def confirm(self, faults: list[Fault], copy: Copy) -> None:
+        """Run the tests that have caught something without any fault; forget what those say that fail."""
+        caught = {fault: found for fault in faults if (found := self.known(fault)) and found.caught_by}
+        new = {found.caught_by for found in caught.values() if not found.confirmed}
+        failing = copy.test(sorted(filter(None, new)), all_of_them=True) if new else []
+        self._failing |= set(failing)
+        for fault, found in caught.items():
+            if found.caught_by in self._failing:
+                del self._kept[fault.name]
+            else:
+                self._remember(fault, replace(found, confirmed=True))
 
-    def _keep(self, fault: Fault, found: Found) -> None:
+    def _remember(self, fault: Fault, found: Found) -> None:
         with self._lock:
             self._kept[fault.name] = {"key": self.key(fault), "found": asdict(found)}
             self.keep.mkdir(parents=True, exist_ok=True)
@@ -192,29 +231,36 @@ def table(results: dict[str, Found], faults: list[Fault]) -> str:
 
 def run_all(faults: list[Fault], runner: Runner, jobs: int, limit: float) -> dict[str, Found]:
     """Every fault's result, kept or found anew."""
-    results = {fault.name: found for fault in faults if (found := runner.known(fault)) is not None}
-    todo = [fault for fault in faults if fault.name not in results]
-    print(f"{len(faults)} faults, {len(results)} known already", flush=True)
+
+    def open_faults() -> list[Fault]:
+        return [fault for fault in faults if not ((found := runner.known(fault)) and found.settled)]
+
+    jobs = max(1, min(jobs, len(open_faults())))
+    print(f"{len(faults)} faults, of {len(faults) - len(open_faults())} the result is known", flush=True)
+    made = [Copy(runner.root, limit) for _ in range(jobs if open_faults() else 0)]
     copies: queue.Queue[Copy] = queue.Queue()
-    made = [Copy(runner.root, limit) for _ in range(min(jobs, len(todo)))]
     for copy in made:
         copies.put(copy)
 
-    def one(fault: Fault) -> None:
+    def one(fault: Fault, stage: str) -> None:
         copy = copies.get()
         try:
-            results[fault.name] = found = runner.find(fault, copy)
-            print(f"{fault.name}: {found.caught_by or 'SURVIVED'} ({found.seconds:g} s)", flush=True)
+            found = runner.try_fault(fault, stage, copy)
+            print(f"{fault.name}: {found.caught_by or f'not caught, {stage}'} ({found.seconds:g} s)", flush=True)
         finally:
             copies.put(copy)
 
     try:
-        with ThreadPoolExecutor(max(1, jobs)) as pool:
-            list(pool.map(one, todo))
+        while open_faults():
+            with ThreadPoolExecutor(jobs) as pool:
+                list(pool.map(one, [f for f in faults if not runner.known(f)], repeat("narrow")))
+                missed = [f for f in open_faults() if (found := runner.known(f)) and not found.caught_by]
+                list(pool.map(one, missed, repeat("wide")))
+            runner.confirm(faults, made[0])
     finally:
         for copy in made:
             copy.remove()
-    return results
+    return {fault.name: found for fault in faults if (found := runner.known(fault))}
 
 
 def main() -> int:
@@ -225,6 +271,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=ROOT / "runs" / "mutants", help="folder of results")
     parser.add_argument("--limit", type=float, default=900, help="seconds that a fault's tests may take")
     arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     faults = read_faults()
     if wrong := problems(faults):
         sys.exit("\n".join(wrong))
