@@ -131,8 +131,9 @@ def beam_search(
         beam.end(score_BC.masked_fill(~ends_BC, -torch.inf)[:, :width], words_BCT[:, :width])
         if bool((beam.ended_B >= width).all()):
             return beam.best
+        # Each hypothesis ends once, so that at least K of the 2K go on.
         on_BK = ends_BC.long().argsort(dim=1, stable=True)[:, :width]
-        beam.score_BK = score_BC.masked_fill(ends_BC, -torch.inf).gather(1, on_BK)
+        beam.score_BK = score_BC.gather(1, on_BK)
         beam.words_BKT = words_BCT.gather(1, on_BK[..., None].expand(-1, -1, words_BCT.shape[2]))
         state = state.pick((first_B1 + from_BC.gather(1, on_BK)).flatten())
         words_N = beam.words_BKT[..., -1].flatten()
