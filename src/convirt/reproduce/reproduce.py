@@ -54,7 +54,8 @@ def reproduce(
 
     Prints the plan with time and memory, does what is not done yet, and writes each table as Markdown, CSV, LaTeX and
     HTML with the paper's figure in each cell's shadow. It can be interrupted at any moment: the same command goes on.
-    At the end stand the rank correlation with the paper's order of the methods and the comparisons that differ.
+    A cell that fails is noted, and the others go on. At the end stand the rank correlation with the paper's order of
+    the methods and the comparisons that differ.
 
     Args:
         tables: Which ones.
@@ -72,7 +73,7 @@ def reproduce(
         `out`.
 
     Raises:
-        InputError: Unknown tables, unusable inputs, or nothing to do.
+        InputError: Unknown tables, unusable inputs, nothing to do, or cells that failed.
     """
     if unknown := [name for name in tables if name not in NAMES]:
         raise InputError(f"unknown table {unknown[0]!r}; known are {', '.join(NAMES)}")
@@ -91,8 +92,11 @@ def reproduce(
     open_cells = print_plan(job, folder, console)
     if dry_run:
         return out
-    _work(open_cells, folder, console)
+    failed = _work(open_cells, folder, console)
     _write(job, folder, Path(out), console)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise InputError(f"{len(failed)} of {len(job.cells)} cells failed, the first is {name}: {reason}")
     return out
 
 
@@ -158,9 +162,14 @@ def print_plan(job: Job, folder: Path, console: Console) -> list[Cell]:
     return todo
 
 
-def _work(todo: Sequence[Cell], folder: Path, console: Console) -> None:
-    """Do the cells in order; the time left follows how long the first ones took beside their estimates."""
+def _work(todo: Sequence[Cell], folder: Path, console: Console) -> dict[str, str]:
+    """Do the cells in order; the time left follows how long the first ones took beside their estimates.
+
+    Returns:
+        Why cells failed, by name; the others are done.
+    """
     started, expected = time.monotonic(), 0.0
+    failed: dict[str, str] = {}
     for number, cell in enumerate(todo, start=1):
         left = sum(other.seconds for other in todo[number - 1 :])
         pace = (time.monotonic() - started) / expected if expected > 60 else 1.0
@@ -172,13 +181,19 @@ def _work(todo: Sequence[Cell], folder: Path, console: Console) -> None:
         )
         try:
             seconds = cell.run(folder)
-        except InputError as error:
-            raise InputError(f"{cell.name}: {error}") from error
+        except (InputError, FileNotFoundError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            failed[cell.name] = "what it is made of is missing, see above" if missing else str(error)
+            console.print(
+                f"    failed: {failed[cell.name]}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
+            continue
         except (KeyboardInterrupt, SystemExit):
             console.print("interrupted; the same command goes on from here", highlight=False)
             raise
         expected += cell.seconds
         console.print(f"    done in {duration(seconds)}", highlight=False)
+    return failed
 
 
 def _write(job: Job, folder: Path, out: Path, console: Console) -> None:

@@ -33,7 +33,7 @@ HEADER = (
     "REDUCED: phantom radiographs instead of patients, one task, 96 pixels, 1,000 labelled images, a small encoder, "
     f"{STEPS} pretraining steps of 32 pairs for each method (image-equal; SimCLR and MoCo v2 encode two views of each "
     "image and no text), linear classification with 5 seeds, fine-tuning with 1 seed and 150 steps. The paper's "
-    "figures in the shadow are those of CheXpert and of CheXpert 8x200; levels cannot be compared with them, orders may."
+    "figures in the shadow are those of CheXpert and of CheXpert 8x200; levels cannot be compared, orders may."
 )
 TASK = Task(name="phantom", title="Phantom", paper="chexpert")
 
