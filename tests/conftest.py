@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,12 +83,18 @@ def write_corpus(out: Path, *, train: int = 40, val: int = 16, test: int = 8, se
     return out
 
 
-def write_bert(folder: Path) -> Path:
-    """A BERT with four layers of 32 numbers and random weights, in Hugging Face format, with a WordPiece vocabulary."""
+def write_bert(folder: Path, words: Sequence[str] = WORDS, **changes: object) -> Path:
+    """A BERT with four layers of 32 numbers and random weights, in Hugging Face format, with a WordPiece vocabulary.
+
+    Args:
+        folder: Where to write it.
+        words: Words of the vocabulary that are one piece each; others are spelled.
+        changes: Other settings of its configuration.
+    """
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder.mkdir(parents=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *"abcdefghijklmnopqrstuvwxyz"]
     vocabulary += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
@@ -96,10 +102,13 @@ def write_bert(folder: Path) -> Path:
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=32,
+        **{
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 32,
+            **changes,
+        },
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
