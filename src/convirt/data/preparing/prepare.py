@@ -35,7 +35,7 @@ __all__ = ["Options", "check_out", "prepare_corpus"]
 
 PAIRS_PER_SHARD = 256
 """What a kill costs at most, for each worker. Files of some ten megabytes."""
-_WORTH_WORKERS = 500  # fewer pairs are read before a second process has started (spaCy brings torch with it)
+_WORTH_WORKERS = 500  # fewer pairs are read before a second process has started
 
 Conclude = Callable[[Mapping[str, int]], Sequence[str]]
 
