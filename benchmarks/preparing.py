@@ -87,6 +87,7 @@ def prepare(folder: Path, table: Path, out: Path, *, workers: int, image_size: i
 def once(folder: str, table: str, out: str, workers: str, image_size: str) -> None:
     """What `prepare` runs."""
     from convirt.data.preparing.archive import prepare_archive
+    from convirt.data.preparing.options import Options
 
     watch = Watch()
     watch.start()
@@ -97,8 +98,7 @@ def once(folder: str, table: str, out: str, workers: str, image_size: str) -> No
         "report",
         "patient",
         Path(out),
-        workers=int(workers),
-        image_size=int(image_size),
+        options=Options(workers=int(workers), image_size=int(image_size)),
     )
     watch.stop()
     print(json.dumps({"peak_parent_mb": round(watch.parent), "peak_all_mb": round(watch.all)}))

@@ -21,6 +21,7 @@ from convirt.config import PretrainConfig
 from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.archive import phantom
 from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.errors import InputError
 from convirt.evaluation.classify import classify
 from convirt.evaluation.retrieve import retrieve
@@ -157,8 +158,8 @@ def _prepare(out: Path) -> None:
         view_column="view",
         # The exam is of frontal images; a hospital would filter in the same way.
         where=("view=PA,AP",),
-        image_size=160,
-        ids="plain",  # phantoms are nobody, and the order of training follows the ids
+        # Phantoms are nobody, and the order of training follows the ids.
+        options=Options(image_size=160, ids="plain"),
     )
 
 

@@ -199,7 +199,7 @@ def encode(prepared_HW: np.ndarray) -> bytes:
     """Return grey pixels, uint8 or uint16, as a PNG file.
 
     Every row is filtered as Paeth proposed and deflated by libdeflate, which takes a quarter of the time that PIL's
-    encoder takes, for files 3 to 7 % larger.
+    encoder takes, for files that are 3 to 7 % larger.
     """
     height, width = prepared_HW.shape
     depth = prepared_HW.itemsize
