@@ -1,6 +1,6 @@
 """How fast images of radiographic size are prepared, and how much memory that takes.
 
-    python benchmarks/preparing.py speed --scratch FOLDER [--files 5000] [--image-size 256]
+    python benchmarks/preparing.py speed --scratch FOLDER [--files 5000] [--image-size 256] [--source-size 2500]
     python benchmarks/preparing.py memory --scratch FOLDER [--counts 1000 20000]
 
 Generates JPEGs of 2048 x 2500 pixels (smooth shapes, edges and film noise: about 0.9 MB each) and a table into FOLDER,
@@ -27,7 +27,7 @@ from PIL import Image
 
 HEIGHT, WIDTH = 2500, 2048
 QUALITY = 90
-DISTINCT = 400  # images of the memory study that are no links
+DISTINCT = 400  # images of the memory study, and of sources of another size, that are no links
 
 
 @cache
@@ -50,7 +50,7 @@ def draw(number: int) -> Image.Image:
     return Image.fromarray((np.asarray(soft, dtype=np.int16) + grain).clip(0, 255).astype(np.uint8))
 
 
-def make_archive(folder: Path, files: int, distinct: int) -> Path:
+def make_archive(folder: Path, files: int, distinct: int, source_size: int = HEIGHT) -> Path:
     """Write images and their table; return the table."""
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,9 @@ def make_archive(folder: Path, files: int, distinct: int) -> Path:
         if path.exists():
             continue
         if number < distinct:
-            draw(number).save(path, "JPEG", quality=QUALITY)
+            picture = draw(number)
+            picture.thumbnail((source_size, source_size), Image.Resampling.BOX)
+            picture.save(path, "JPEG", quality=QUALITY)
         else:
             os.link(images / f"{number % distinct:06d}.jpg", path)
     table = folder / f"table-{files}.csv"
@@ -85,6 +87,7 @@ def prepare(folder: Path, table: Path, out: Path, *, workers: int, image_size: i
 def once(folder: str, table: str, out: str, workers: str, image_size: str) -> None:
     """What `prepare` runs."""
     from convirt.data.preparing.archive import prepare_archive
+    from convirt.data.preparing.options import Options
 
     watch = Watch()
     watch.start()
@@ -95,8 +98,7 @@ def once(folder: str, table: str, out: str, workers: str, image_size: str) -> No
         "report",
         "patient",
         Path(out),
-        workers=int(workers),
-        image_size=int(image_size),
+        options=Options(workers=int(workers), image_size=int(image_size)),
     )
     watch.stop()
     print(json.dumps({"peak_parent_mb": round(watch.parent), "peak_all_mb": round(watch.all)}))
@@ -158,11 +160,11 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def speed(scratch: Path, files: int, image_size: int, sample: int) -> dict[str, object]:
+def speed(scratch: Path, files: int, image_size: int, sample: int, source_size: int) -> dict[str, object]:
     """One process, two, and decoding in full."""
     from convirt.data.corpora import Corpus, decode
 
-    table = make_archive(scratch, files, files)
+    table = make_archive(scratch, files, files if source_size == HEIGHT else DISTINCT, source_size)
     runs = {
         workers: prepare(scratch, table, scratch / f"corpus-{workers}", workers=workers, image_size=image_size)
         for workers in (1, 2)
@@ -177,7 +179,8 @@ def speed(scratch: Path, files: int, image_size: int, sample: int) -> dict[str, 
     return {
         "files": files,
         "image_size": image_size,
-        "megabytes_a_file": round(sum(path.stat().st_size for path in paths) / len(paths) / 1e6, 2),
+        "source_size": source_size,
+        "megabytes_a_file": round(sum(path.stat().st_size for path in paths) / len(paths) / 1e6, 3),
         "runs": {f"{workers} workers": run for workers, run in runs.items()},
         "images_a_second": {str(workers): round(rate, 2) for workers, rate in rates.items()},
         "two_over_one": round(rates[2] / rates[1], 2),
@@ -211,10 +214,13 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=200, help="images of the full decode and of PSNR")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 20000])
     parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--source-size", type=int, default=HEIGHT, help="larger side of the sources; a scratch each")
     arguments = parser.parse_args()
     scratch = arguments.scratch / arguments.study
     if arguments.study == "speed":
-        print(json.dumps(speed(scratch, arguments.files, arguments.image_size, arguments.sample)))
+        print(
+            json.dumps(speed(scratch, arguments.files, arguments.image_size, arguments.sample, arguments.source_size))
+        )
     else:
         print(json.dumps(memory(scratch, arguments.counts, arguments.image_size)))
 

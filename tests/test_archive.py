@@ -19,11 +19,13 @@ from convirt.data.corpora import Corpus, decode
 from convirt.data.preparing import archive
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import Options
 from convirt.data.preparing.planning import Columns, plan_pairs
 from convirt.data.shards import ShardWriter
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import read_table
 from convirt.errors import InputError
+from dicom_files import dicom, texture
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 TEXT = "FINDINGS: Heart size is normal. No effusion. IMPRESSION: Normal chest."
@@ -63,11 +65,10 @@ def prepare(folder: Path, content: pd.DataFrame | str | bytes, **options: Any) -
         "text_column": "report",
         "patient_column": "patient",
         "out": folder / "corpus",
-        "image_size": 32,
-        "workers": 1,
-        "ids": "plain",
-        **options,
+        **{name: value for name, value in options.items() if name not in vars(Options())},
     }
+    shared = {name: value for name, value in options.items() if name in vars(Options())}
+    arguments["options"] = Options(**{"image_size": 32, "workers": 1, "ids": "plain", **shared})
     return Corpus.open(prepare_archive(**arguments))
 
 
@@ -482,6 +483,41 @@ def test_split_helpers() -> None:
         check_patients([("a", "train"), ("a", "val")])
 
 
+def test_frames_and_windows_of_dicom_files(tmp_path: Path) -> None:
+    """With `frame`, every DICOM file must have it; other images have no frames."""
+    table = make_archive(tmp_path, 10)
+    frames = np.stack([texture(12, seed=seed) for seed in (0, 1, 2)])
+    files = {"many.dcm": dicom(frames, NumberOfFrames=3), "one.dcm": dicom(texture(12))}
+    files["two.dcm"] = dicom(texture(12), WindowCenter=[900, 2000], WindowWidth=[800, 1500])
+    for place, (name, data) in enumerate(files.items()):
+        (tmp_path / name).write_bytes(data)
+        table.loc[place, "image"] = name
+
+    def made(**options: Any) -> dict[str, dict[str, Any]]:
+        out = tmp_path / "-".join(map(str, options.items()))
+        corpus = prepare(tmp_path, table, out=out, max_failures=0.5, **options)
+        images = [corpus.pair(index).images[0] for index in range(len(corpus))]
+        assert {name: corpus.settings[name] for name in options} == options
+        return {image.source: json.loads(image.recipe) for image in images if image.source in files}
+
+    assert set(made(window=1)) == {"one.dcm", "two.dcm"}
+    first, second = made(frame=1), made(frame=2)
+    assert set(first) == set(files)
+    assert set(second) == {"many.dcm"}
+    assert (first["many.dcm"]["frame"], second["many.dcm"]["frame"]) == (1, 2)
+    assert made(window=2)["two.dcm"]["voi"]["center"] == 2000
+    for name in ("frame", "window"):
+        assert f"--{name} counts from 1" in refused(tmp_path, table, out=tmp_path / "corpus", **{name: 0})
+
+
+@pytest.mark.parametrize(("unsectioned", "pairs"), [("keep", 10), ("drop", 5)])
+def test_reports_without_sections(tmp_path: Path, unsectioned: str, pairs: int) -> None:
+    texts = ["FINDINGS: Clear lungs." if number % 2 else "The lungs are clear." for number in range(10)]
+    corpus = prepare(tmp_path, make_archive(tmp_path, 10, report=texts), unsectioned=unsectioned)
+    assert len(corpus) == pairs
+    assert corpus.settings["unsectioned"] == unsectioned
+
+
 @pytest.mark.skipif(not (DATA / "openi_four").exists(), reason="the four Open-i reports are not beside this checkout")
 def test_real_radiographs_with_reports(tmp_path: Path) -> None:
     out = prepare_archive(
@@ -492,7 +528,7 @@ def test_real_radiographs_with_reports(tmp_path: Path) -> None:
         "study_id",
         tmp_path / "corpus",
         study_column="study_id",
-        image_size=128,
+        options=Options(image_size=128),
     )
     corpus = Corpus.open(out)
     assert len(corpus) == 3

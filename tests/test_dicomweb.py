@@ -136,8 +136,7 @@ def test_a_corpus_from_the_server_is_that_from_the_files(
         "patient",
         tmp_path / "disk",
         study_column="study",
-        image_size=48,
-        ids="plain",
+        options=TINY,
     )
     from_web, from_disk = records(Corpus.open(out)), records(Corpus.open(disk))
     assert len(from_web) == len(rows) == 75
@@ -294,6 +293,16 @@ def prepare(site: Site, tmp_path: Path, **options: object) -> Corpus:
 def test_all_pages_are_read(fake: FakePacs, tmp_path: Path) -> None:
     assert len(prepare(fake, tmp_path)) == 7
     assert all("offset" in path for path, _ in fake.requests if "?" in path)
+
+
+def test_a_frame_or_window_may_be_asked_for(fake: FakePacs, tmp_path: Path) -> None:
+    corpus = prepare(fake, tmp_path, frame=1, window=1)
+    assert (len(corpus), corpus.settings["frame"], corpus.settings["window"]) == (7, 1, 1)
+    for name in ("frame", "window"):
+        with pytest.raises(InputError, match=f"DICOM without the {name} asked for"):
+            prepare_dicomweb(fake.url, tmp_path / name, options=TINY, cache=tmp_path / "cache", **{name: 2})
+        with pytest.raises(InputError, match=f"--{name} counts from 1"):
+            prepare_dicomweb(fake.url, tmp_path / name, options=TINY, **{name: 0})
 
 
 def test_a_server_without_paging_does_not_keep_us_forever(fake: FakePacs, tmp_path: Path) -> None:

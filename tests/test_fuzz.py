@@ -17,6 +17,7 @@ from convirt.data.imaging import isolation
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_image
 from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.data.sources.open_i import read_report
 from convirt.errors import InputError
 from hostile_files import MUTATIONS, good_files, hostile_file
@@ -109,7 +110,9 @@ def test_hostile_paths_and_images_in_an_archive(tmp_path: Path) -> None:
     rows = [(path, "The heart is normal in size.", f"p{number}") for number, path in enumerate(paths)]
     table = tmp_path / "table.csv"
     pd.DataFrame(rows, columns=["image", "report", "patient"]).to_csv(table, index=False, escapechar="\\")
-    out = prepare_archive(tmp_path / "images", table, "image", "report", "patient", tmp_path / "out", max_failures=1)
+    out = prepare_archive(
+        tmp_path / "images", table, "image", "report", "patient", tmp_path / "out", options=Options(max_failures=1)
+    )
     corpus = Corpus.open(out)
     audit = json.loads((out / "audit.json").read_text())
     dropped = {row["row"] for reason in audit["dropped"].values() for row in reason["rows"]}
@@ -134,7 +137,9 @@ def test_mutated_tables(tmp_path: Path) -> None:
         table.write_bytes(MUTATIONS[number % 8](text, rng))
         out = tmp_path / f"out{number}"
         try:
-            prepare_archive(tmp_path / "images", table, "image", "report", "patient", out, max_failures=1)
+            prepare_archive(
+                tmp_path / "images", table, "image", "report", "patient", out, options=Options(max_failures=1)
+            )
             audit = json.loads((out / "audit.json").read_text())["rows"]
             assert audit["total"] == audit["kept"] + audit["repaired"] + audit["dropped"]
             ends["prepared"] += 1

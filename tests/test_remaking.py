@@ -17,6 +17,7 @@ from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_bytes
 from convirt.data.loading.loader import validation_batches
 from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.data.preparing.remaking import prepare_remake, remake
 from convirt.data.records import Pair
 from convirt.errors import InputError
@@ -91,7 +92,9 @@ def archive(folder: Path) -> Path:
 
 
 def prepared(images: Path, out: Path, **options: Any) -> Corpus:
-    return Corpus.open(prepare_archive(images, images / "table.csv", "image", "report", "patient", out, **options))
+    return Corpus.open(
+        prepare_archive(images, images / "table.csv", "image", "report", "patient", out, options=Options(**options))
+    )
 
 
 def test_a_corpus_is_made_again_as_afresh(tmp_path: Path) -> None:
@@ -144,3 +147,29 @@ def test_a_batch_of_both_depths_has_one_scale(tmp_path: Path) -> None:
     means = batch.images_B1SS.mean(dim=(1, 2, 3))
     assert batch.images_B1SS.max() <= 1
     assert means.std() < 0.002 < means.mean()
+
+
+def test_settings_stay_true(tmp_path: Path) -> None:
+    images = archive(tmp_path / "images")
+    first = prepared(images, tmp_path / "first", image_size=64, redact=True, seed=3, language="es", unsectioned="keep")
+    again = Corpus.open(prepare_remake(first.path, images, tmp_path / "again", image_size=96, bits=16, max_failures=0))
+    new = {name: again.settings[name] for name in ("image_size", "bits", "max_failures")}
+    assert new == {"image_size": 96, "bits": 16, "max_failures": 0}
+    old = {name: value for name, value in first.settings.items() if name not in (*new, "versions")}
+    assert {name: again.settings[name] for name in old} == old
+    assert old["ids"] == "hashed"
+    assert old["ids_mark"]
+    remade = again.settings["remade"]
+    assert (remade["image_size"], remade["bits"], remade["fingerprint"]) == (64, 8, first.fingerprint)
+    back = Corpus.open(prepare_remake(again.path, images, tmp_path / "back", image_size=64))
+    assert back.fingerprint == first.fingerprint
+    assert back.settings["remade"]["remade"] == remade
+
+
+def test_hidden_sources_are_one_clear_line(tmp_path: Path) -> None:
+    images = archive(tmp_path / "images")
+    first = prepared(images, tmp_path / "first", image_size=64, sources="hashed")
+    with pytest.raises(InputError, match="hides the paths of its source files") as error:
+        prepare_remake(first.path, images, tmp_path / "again", image_size=96)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "again").exists()

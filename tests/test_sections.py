@@ -210,6 +210,8 @@ def test_a_lexicon_of_a_user_extends_or_replaces(tmp_path: Path) -> None:
         (b"extends = []", "is no shipped language"),
         (b"extra = 1", "unknown key 'extra'"),
         (b"sections = 3", "must be a table"),
+        (b"[examinations]\nname = []", "unknown key 'name'"),
+        (b'extends = "en"\n[examinations]\nnames = 3', "names must be a list of words"),
         (b"[sections]\nfindings = 3", "sections.findings must be a table"),
         (b"[sections.findings]\nkeep = true", "unknown key 'keep' in sections.findings"),
         (b"[sections.findings]\nkept = 1", "sections.findings.kept must be a bool"),
@@ -239,7 +241,8 @@ ADVERSARIAL = [
     "\n", " ", "\t", "\r\n", "- \n", "\n \n", "\n-", "a\nB\n", "A:", ":", ".", ". ", "..", ".?!", "((.", "(", "[", "*",
     " *", "#_", "___", "-", "a.", "a.b", "T4.N", "ab.C", "Dr. J. ", "I. ", "no.1", "1. A 2. ", "2. A", "1.1", "XXXX. ",
     "'s ", "n't", "e.g.", "FINDINGS", "FINDINGS:", "FINDINGS\n", "FINDINGS - ", "FINDINGS AND ", "FINDINGS (a) ",
-    "FINDINGS / ", "Findings  A", "a\nfindings:\nB findings: ", "history & ", "\u0301", "é", "\x85", "\ufdfa", "\x00",
+    "FINDINGS / ", "Findings  A", "a\nfindings:\nB findings: ", "history & ", "CHEST:", "CHEST:\n", "A. CHEST: PA\n",
+    "CHEST\n", "\n \nCOMPARISON:\nCHEST:\n", "\u0301", "é", "\x85", "\ufdfa", "\x00",
 ]  # fmt: skip
 
 

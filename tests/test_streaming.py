@@ -1,9 +1,12 @@
 """Corpora that stream: the export, the order, whoever reads, and servers that fail."""
 
+import gc
 import hashlib
 import json
 import os
 import pickle
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatche
 from convirt.data.loading.reading import read_ahead
 from convirt.data.loading.remote import Cache, Remote
 from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients, share
-from convirt.data.loading.streaming import StreamedCorpus, open_corpus
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus, sealed
 from convirt.errors import InputError
 from convirt.training.pretrain import pretrain
 from file_server import FileServer, serving
@@ -325,6 +328,26 @@ def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:
 # --- servers
 
 
+def test_a_forked_reader_leaves_the_connections_of_its_parent_alone(server: FileServer) -> None:
+    """Closed in the child, they would be unsubscribed from the parent's events: its next answer would take a minute."""
+    corpus = Remote(f"{server.url}/corpus")
+    data = corpus.read("corpus.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fsspec's thread is running: that is the point
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(corpus.read("corpus.json") != data)
+            gc.collect()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    start = time.monotonic()
+    assert corpus.read("corpus.json") == data
+    assert time.monotonic() - start < 10
+
+
 def test_what_passes_is_asked_for_again(server: FileServer, disk: Corpus, caplog) -> None:
     server.faults["*"] = [503, "cut", 500, 429]
     shard = sorted(server.root.glob("corpus/train-*"))[3].name
@@ -363,7 +386,7 @@ def test_what_does_not_pass_is_one_line(
     assert server.asked[shard] <= asked
 
 
-@pytest.mark.parametrize("damage", ["kind", "format", "index", "name", "counts", "json", "gone"])
+@pytest.mark.parametrize("damage", ["kind", "format", "index", "name", "counts", "json", "cut", "gone", "changed"])
 def test_a_damaged_export_is_refused(exported: Path, tmp_path: Path, damage: str) -> None:
     import shutil
 
@@ -382,7 +405,12 @@ def test_a_damaged_export_is_refused(exported: Path, tmp_path: Path, damage: str
         about["shards"][0]["pairs"] += 1
     elif damage == "gone":
         about.pop("shards")
-    (out / "corpus.json").write_text("{" if damage == "json" else json.dumps(about))
+    elif damage == "changed":
+        about["shards"][0]["sha256"] = "0" * 64
+    if damage not in ("changed", "cut"):
+        about = sealed(about)
+    text = "{" if damage == "json" else json.dumps(about)
+    (out / "corpus.json").write_text(text[:-30] if damage == "cut" else text)
     with pytest.raises(InputError) as caught:
         open_corpus(out)
     assert str(out) in str(caught.value)

@@ -23,6 +23,7 @@ from convirt.config import PretrainConfig
 from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
 from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.errors import InputError
 from convirt.evaluation.classification.classify import classify
 from convirt.evaluation.retrieval.retrieve import retrieve
@@ -161,8 +162,8 @@ def _prepare(out: Path) -> None:
         view_column="view",
         # The exam is of frontal images; a hospital would filter in the same way.
         where=("view=PA,AP",),
-        image_size=160,
-        ids="plain",  # phantoms are nobody, and the order of training follows the ids
+        # Phantoms are nobody, and the order of training follows the ids.
+        options=Options(image_size=160, ids="plain"),
     )
 
 

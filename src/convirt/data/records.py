@@ -1,7 +1,10 @@
 """Records: what one prepared pair (x_v, x_u) is (ConVIRT, section 2.1)."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,14 @@ class ImageRecord:
     """Hash of the source file's bytes."""
     recipe: str = "{}"
     """How pixels were made from the source (windowing, inversion, depth), as JSON."""
+    content: str = field(default="", compare=False, repr=False)
+    """What `content_of` says of the pixels, if who made them said it; it is not stored."""
+
+
+def content_of(values_HW: np.ndarray) -> str:
+    """Depth, size and hash of prepared pixels, uint8 or uint16."""
+    height, width = values_HW.shape
+    return f"{values_HW.dtype} {height} {width} {hashlib.sha256(values_HW.tobytes()).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from convirt.data.records import ImageRecord, Pair
+from convirt.data.records import ImageRecord, Pair, content_of
 from convirt.errors import InputError
 
 FORMAT = 1
@@ -93,6 +93,8 @@ class ShardWriter:
         if not pair.images or not pair.sentences:
             raise InputError(f"pair {pair.pair_id!r} needs at least one image and one sentence")
         row = asdict(pair)
+        for image in row["images"]:
+            del image["content"]
         row["attributes"] = [{"name": name, "value": value} for name, value in pair.attributes.items()]
         self._rows.append(row)
         self.digests.append(_digest(pair, row, self.image_size))
@@ -133,15 +135,22 @@ def _digest(pair: Pair, row: dict[str, Any], image_size: int) -> bytes:
     """Hash a pair: its values, and pixels in place of PNG bytes, which two versions of zlib write differently."""
     images = []
     for image, values in zip(pair.images, row["images"], strict=True):
-        values_HW = pixels(image)
-        if max(image.height, image.width) != image_size or values_HW.shape != (image.height, image.width):
+        dtype, height, width, digest = (image.content or _content(image)).split()
+        shape = int(height), int(width)
+        if max(image.height, image.width) != image_size or shape != (image.height, image.width):
             raise InputError(
-                f"pair {pair.pair_id!r}, image {image.source!r}: {values_HW.shape} is not a grey image "
+                f"pair {pair.pair_id!r}, image {image.source!r}: {shape} is not a grey image "
                 f"with larger side {image_size}"
             )
-        digest = hashlib.sha256(values_HW.tobytes()).hexdigest()
-        images.append({**values, "encoded": digest, "dtype": str(values_HW.dtype)})
+        images.append({**values, "encoded": digest, "dtype": dtype})
     return hashlib.sha256(json.dumps({**row, "images": images}, sort_keys=True).encode()).digest()
+
+
+def _content(image: ImageRecord) -> str:
+    values_HW = pixels(image)
+    if values_HW.ndim != 2:
+        raise InputError(f"image {image.source!r}: {values_HW.shape} is not a grey image")
+    return content_of(values_HW)
 
 
 class Fingerprint:

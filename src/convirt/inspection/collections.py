@@ -78,6 +78,9 @@ class CorpusRows:
             "fingerprint": self.corpus.fingerprint,
             "ids": kind,
         }
+        if kind == "hashed":
+            self.about["sources"] = settings.get("sources", "plain")
+            self.about["sources_with_patient"] = settings.get("sources_with_patient")  # older corpora do not say
         self.unreadable = 0
 
     def __len__(self) -> int:

@@ -16,6 +16,14 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
         console.print(_identifiers(audit["identifiers"]))
         missed = audit["identifiers"]["cannot_find"]
         console.print(f"not found by rules: {'; '.join(missed)}", style="dim", markup=False, highlight=False)
+    if telling := audit["about"].get("sources_with_patient"):
+        console.print(
+            f"{telling:,} source paths hold the id of their patient, although ids are hashed: prepare with "
+            "--sources hashed before the corpus leaves the house",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     if "against" in audit:
         console.print(_shared(audit["against"]))
         console.print(f"patients: {audit['against']['patients_note']}", markup=False, soft_wrap=True)

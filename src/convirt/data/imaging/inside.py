@@ -46,7 +46,8 @@ def read_inside(root: Path, source: str) -> bytes:
                 raise Unreadable("file that cannot be opened", "not a regular file")
             if status.st_size > MAX_BYTES:
                 raise Unreadable("file too large", f"{status.st_size} bytes")
-            return file.read(MAX_BYTES)
+            # A buffer of the file's size: of MAX_BYTES, the kernel would map a gibibyte anew for each file.
+            return file.read(status.st_size + 1)
     except (OSError, ValueError, RuntimeError) as error:  # also a null byte, or a loop of links
         detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise Unreadable("file that cannot be opened", detail) from error

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from convirt.errors import InputError
+
 MAX_PIXELS = 100_000_000
 """Larger images are refused: no radiograph has as many (a film of 35 x 43 cm scanned at 50 micrometres has 61 million),
 and a forged header could fill the memory."""
@@ -50,6 +52,18 @@ class Choice:
     """The frame of a file with several; None: such a file is set aside."""
     window: int = 1
     """The window, or VOI LUT, of a file with several."""
+
+    @classmethod
+    def numbered(cls, frame: int | None, window: int) -> "Choice":
+        """Make a choice of what a user has asked for.
+
+        Raises:
+            InputError: There is no picture of that number anywhere.
+        """
+        for name, number in (("frame", frame), ("window", window)):
+            if number is not None and number < 1:
+                raise InputError(f"--{name} counts from 1, as DICOM does; got {number}")
+        return cls(frame=frame, window=window)
 
 
 FIRST = Choice()

@@ -19,7 +19,7 @@ from convirt.data.imaging import isolation
 from convirt.data.imaging.dicom import read_dicom
 from convirt.data.imaging.pixels import FIRST, Choice, Pixels, Unreadable
 from convirt.data.imaging.rasters import REPAIR_GREY, REPAIR_ORIENTATION, read_raster
-from convirt.data.records import ImageRecord
+from convirt.data.records import ImageRecord, content_of
 
 __all__ = ["REPAIR_GREY", "REPAIR_ORIENTATION", "prepare_bytes", "prepare_image", "read_pixels", "resize"]
 
@@ -103,7 +103,7 @@ def prepare_bytes(
         Unreadable: The bytes are not such an image, or damaged.
     """
     work = (data, suffix, image_size, bits, Choice(frame=frame, window=window), recipe)
-    encoded, (height, width), used, repairs = isolation.call(_prepare, *work)
+    encoded, content, (height, width), used, repairs = isolation.call(_prepare, *work)
     record = ImageRecord(
         encoded=encoded,
         height=height,
@@ -112,19 +112,20 @@ def prepare_bytes(
         source=source,
         sha256=hashlib.sha256(data).hexdigest(),
         recipe=json.dumps(used, sort_keys=True),
+        content=content,
     )
     return record, repairs
 
 
 def _prepare(
     data: bytes, suffix: str, image_size: int, bits: Bits, choice: Choice, recipe: dict[str, Any] | None
-) -> tuple[bytes, tuple[int, int], dict[str, Any], tuple[str, ...]]:
+) -> tuple[bytes, str, tuple[int, int], dict[str, Any], tuple[str, ...]]:
     """Everything that runs decoders: what `isolation` may move to another process."""
     try:
-        pixels = read_pixels(data, suffix=suffix, at_least=2 * image_size, choice=choice, recipe=recipe)
+        pixels = read_pixels(data, suffix=suffix, at_least=image_size, choice=choice, recipe=recipe)
         prepared_HW = resize(pixels.values_HW, image_size, bits=bits, extent_HW=pixels.extent_HW)
         height, width = prepared_HW.shape
-        return encode(prepared_HW), (height, width), pixels.recipe, pixels.repairs
+        return encode(prepared_HW), content_of(prepared_HW), (height, width), pixels.recipe, pixels.repairs
     except MemoryError as error:
         raise Unreadable("image too large", "not enough memory") from error
 
@@ -198,7 +199,7 @@ def encode(prepared_HW: np.ndarray) -> bytes:
     """Return grey pixels, uint8 or uint16, as a PNG file.
 
     Every row is filtered as Paeth proposed and deflated by libdeflate, which takes a quarter of the time that PIL's
-    encoder takes for files of the same size.
+    encoder takes, for files that are 3 to 7 % larger.
     """
     height, width = prepared_HW.shape
     depth = prepared_HW.itemsize

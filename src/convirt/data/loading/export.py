@@ -30,6 +30,7 @@ from convirt.data.loading.streaming import (
     KIND,
     ShardFile,
     StreamedCorpus,
+    sealed,
     shard_record,
 )
 from convirt.errors import InputError
@@ -140,4 +141,4 @@ def _finish(corpus: Corpus, remote: Remote, files: list[ShardFile], order: np.nd
     remote.write(INDEX, index)
     if (corpus.path / AUDIT).is_file():
         remote.write(AUDIT, (corpus.path / AUDIT).read_bytes())
-    remote.write(ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+    remote.write(ABOUT, (json.dumps(sealed(about), indent=1, ensure_ascii=False) + "\n").encode())

@@ -269,20 +269,25 @@ class Cache:
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def put(self, sha256: str, data: bytes) -> None:
-        """Keep bytes under their hash, and make room for them."""
+        """Keep bytes under their hash, then let the least recently used go if these were too many.
+
+        Whoever writes last sees what all have written, so that several at once do not outgrow the limit together.
+        """
+        if len(data) > self.limit:
+            return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _replacing(self.folder / sha256) as handle:
+                handle.write(data)
             kept = []
             for entry in os.scandir(self.folder):
                 with contextlib.suppress(FileNotFoundError):  # another process made room as well
-                    kept.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
-            excess = sum(size for _, size, _ in kept) + len(data) - self.limit
+                    if len(entry.name) == len(sha256):
+                        kept.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
+            excess = sum(size for _, size, _ in kept) - self.limit
             for _, size, path in sorted(kept):
-                if excess > 0 and len(Path(path).name) == len(sha256):
+                if excess > 0:
                     Path(path).unlink(missing_ok=True)
                     excess -= size
-            if excess <= 0:
-                with _replacing(self.folder / sha256) as handle:
-                    handle.write(data)
         except OSError as error:
             log.warning("%s: nothing more can be kept there (%s)", self.folder, error.strerror)

@@ -1,6 +1,6 @@
 """Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address of fsspec.
 
-An export is a folder of `corpus.json` (what a corpus says of itself, and its shards with sizes and hashes),
+An export is a folder of `corpus.json` (what a corpus says of itself, its shards with sizes and hashes, its own hash),
 `index.parquet` (of every pair: its patient as a number, how many images and sentences it has, its place in the corpus
 that was exported) and the shards, each with pairs of one split. The index is read at once, so that batches can be
 arranged and drawn without reading any pair; a shard is read whole, when it is needed, and let go after its last use.
@@ -26,7 +26,7 @@ from convirt.data.shards import SCHEMA
 from convirt.errors import InputError
 
 ABOUT, INDEX = "corpus.json", "index.parquet"
-FORMAT = 1
+FORMAT = 2
 KIND = "convirt corpus in Parquet shards"
 INDEX_SCHEMA = pa.schema(
     [("pair", pa.int64()), ("patient", pa.int64()), ("images", pa.int32()), ("sentences", pa.int32())]
@@ -126,6 +126,8 @@ class StreamedCorpus:
                 raise InputError(f"{place} is no exported corpus, which alone can be streamed; {remedy}")
             if about["format"] != FORMAT:
                 raise InputError(f"{place} has export format {about['format']}, this version reads {FORMAT}; {remedy}")
+            if about["sha256"] != sealed(about)["sha256"]:
+                raise ValueError(f"{ABOUT} is not what was exported (its sha256 differs)")
             files = [ShardFile(**file) for file in about["shards"]]
             for file in files:
                 if file.split not in SPLITS or not file.file.isprintable() or set(file.file) & set("/\\?#%:"):
@@ -216,6 +218,12 @@ class StreamedCorpus:
         if len(table) != file.pairs:
             raise InputError(f"{self.path}/{file.file} has {len(table)} pairs, should have {file.pairs}; export anew")
         return table
+
+
+def sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `corpus.json` with a hash of all else in it, by which a changed one is noticed."""
+    rest = {name: value for name, value in about.items() if name != "sha256"}
+    return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def shard_record(file: ShardFile) -> dict[str, Any]:

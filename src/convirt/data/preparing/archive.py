@@ -7,13 +7,14 @@ This is the way in for any hospital's own archive, and for the paper's bone arch
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
+from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.identities import table_mark
 from convirt.data.preparing.pairing import read_content
 from convirt.data.preparing.planning import Columns, plan_pairs
-from convirt.data.preparing.prepare import Options, check_out, prepare_corpus
+from convirt.data.preparing.prepare import check_out, prepare_corpus
+from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
 
@@ -33,23 +34,17 @@ def prepare_archive(
     keep_columns: Sequence[str] = (),
     where: Sequence[str] = (),
     encoding: str = "utf-8",
-    image_size: int = 256,
-    seed: int = 0,
     val_share: float = 0.1,
     test_share: float = 0.1,
-    max_failures: float = 0.1,
-    workers: int | None = None,
-    engine: Literal["local", "ray"] = "local",
-    bits: Literal[8, 16] = 8,
-    ids: Literal["hashed", "plain"] = "hashed",
-    language: str = "en",
-    lexicon: Path | None = None,
-    redact: bool = False,
+    frame: int | None = None,
+    window: int = 1,
+    options: SharedOptions = DEFAULTS,
 ) -> Path:
     """Turn a folder of PNG, JPEG or DICOM files and a CSV or Parquet table into a prepared corpus.
 
     Of each report, Findings and Impression are kept where they exist, else the whole text; pairs whose text has fewer
-    than 3 tokens are dropped. Rows that cannot be used are set aside and listed in OUT/audit.json.
+    than 3 tokens are dropped. Rows that cannot be used are set aside and listed in OUT/audit.json. Paths of image files
+    stay in the corpus, with whatever ids of patients they hold, unless --sources hashed.
 
     Args:
         images: Folder that the table's image paths start from.
@@ -66,19 +61,12 @@ def prepare_archive(
         keep_columns: Further columns to keep with each pair.
         where: Filters `column=value1,value2`; a row must pass all of them.
         encoding: Text encoding of a CSV table.
-        image_size: Larger side of the prepared images, in pixels.
-        seed: Seed of the split by patient.
         val_share: Share of patients for validation, if no split column is given.
         test_share: Share of patients for test, if no split column is given.
-        max_failures: Largest share of rows that may be unusable; above it nothing is written.
-        workers: Processes that read images; default: one for each processor. The corpus does not depend on it.
-        engine: Where they run: `local` on this machine, `ray` on a Ray cluster (extra `convirt[ray]`).
-        bits: Depth of the prepared images: 8, or 16 for sources that hold more.
-        ids: `hashed` replaces ids of patients and pairs by salted hashes (salt: the environment variable CONVIRT_SALT,
-            else the table's content); `plain` keeps them.
-        language: Language of the reports: which headings and abbreviations are known.
-        lexicon: A TOML file of headings and abbreviations of your own, in place of the language's.
-        redact: Mask names, dates, telephone and record numbers that are found in the texts.
+        frame: Which frame of a DICOM file with several, from 1; without it such a file is set aside, and with it every
+            DICOM file that has not so many.
+        window: Which window, or VOI LUT, of a DICOM file with several, from 1; a file without it is set aside.
+        options: What all sources share.
 
     Returns:
         The corpus folder.
@@ -89,18 +77,7 @@ def prepare_archive(
     images, out = Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the folder that image paths start from")
-    options = Options(
-        image_size=image_size,
-        bits=bits,
-        seed=seed,
-        max_failures=max_failures,
-        workers=workers,
-        engine=engine,
-        ids=ids,
-        language=language,
-        lexicon=lexicon,
-        redact=redact,
-    )
+    choice = Choice.numbered(frame, window)
     check_out(out)
     source = read_table(table, encoding=encoding)
     columns = Columns(
@@ -114,15 +91,17 @@ def prepare_archive(
         keep=tuple(keep_columns),
     )
     audit = Audit(table=source.name, total=len(source) + len(source.malformed), notes=list(source.notes))
-    shares = {"seed": seed, "val_share": val_share, "test_share": test_share}
+    shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     plans = plan_pairs(source, columns, images, where, shares, audit)
     settings = {
         "table": {"name": source.name, "mark": table_mark(source.sha256), "encoding": encoding},
         "columns": {name: list(value) if isinstance(value, tuple) else value for name, value in vars(columns).items()},
         "where": list(where),
         "split": "given" if split_column else shares,
+        "frame": frame,
+        "window": window,
     }
-    read = partial(read_content, images, options=options)
+    read = partial(read_content, images, options=options, choice=choice)
     return prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, salt=source.sha256)
 
 

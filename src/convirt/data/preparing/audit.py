@@ -10,7 +10,7 @@ import json
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -52,6 +52,7 @@ class Audit:
         table: Name of the table.
         total: Its rows.
         notes: What concerns no single row.
+        alias: What an image is called in what is written and shown; set for the paths of which nothing may be kept.
         first_failure: The first row that was entered as one that could not be used, and why; empty if there is none.
     """
 
@@ -59,6 +60,7 @@ class Audit:
         self.table = table
         self.total = total
         self.notes: list[str] = list(notes)
+        self.alias: Callable[[str], str] = str
         self.first_failure = ""
         self._fates = bytearray(total + 1)
         self._dropped: Counter[str] = Counter()
@@ -107,7 +109,7 @@ class Audit:
             for line in self._spool:
                 fate, row, reason, image, detail = json.loads(line)
                 if fate != "repaired" or not self._fates[row] & _DROPPED:
-                    yield Entry(fate=fate, row=row, reason=reason, image=image, detail=detail)
+                    yield Entry(fate=fate, row=row, reason=reason, image=self.alias(image), detail=detail)
         finally:
             self._spool.seek(0, 2)
 

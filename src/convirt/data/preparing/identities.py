@@ -6,9 +6,11 @@ long as the salt stays a secret.
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from convirt.data.preparing.options import Options
 from convirt.data.records import Pair
 
 SALT = "CONVIRT_SALT"
@@ -20,21 +22,33 @@ def table_mark(digest: str) -> str:
     return hashlib.sha256(f"convirt table {digest}".encode()).hexdigest()
 
 
+def names_patient(source: str, patient: str) -> bool:
+    """Whether a path holds the id of a patient, as `p10/p10000032/s50414267/x.jpg` holds 10000032.
+
+    Ids of one or two characters stand in any path; they are not looked for.
+    """
+    edge = r"\d" if patient.isdigit() else r"[^\W_]"
+    return len(patient) > 2 and re.search(f"(?<!{edge}){re.escape(patient)}(?!{edge})", source) is not None
+
+
 @dataclass(frozen=True)
 class Identities:
     """Replaces ids; an empty salt keeps them."""
 
     salt: str = field(repr=False)
+    sources: bool = False
+    """Whether paths of source files are replaced too."""
 
     @classmethod
-    def choose(cls, ids: Literal["hashed", "plain"], content: str) -> "Identities":
+    def choose(cls, options: Options, content: str) -> "Identities":
         """Take the salt from the environment or, if it has none, from the hash of the source's content."""
-        if ids == "plain":
+        if options.ids == "plain":
             return cls("")
-        return cls(os.environ.get(SALT) or hashlib.sha256(f"convirt salt {content}".encode()).hexdigest())
+        salt = os.environ.get(SALT) or hashlib.sha256(f"convirt salt {content}".encode()).hexdigest()
+        return cls(salt, sources=options.sources == "hashed")
 
-    def of(self, kind: Literal["patient", "pair"], name: str) -> str:
-        """Return the id for a patient or a pair: 16 hexadecimal digits, or `name` itself where ids are plain."""
+    def of(self, kind: Literal["patient", "pair", "source"], name: str) -> str:
+        """Return the id for a patient, pair or file: 16 hexadecimal digits, or `name` itself where ids are plain."""
         if not self.salt:
             return name
         return hashlib.sha256(f"{self.salt}\0{kind}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -43,7 +57,13 @@ class Identities:
         """Return the pair under its ids."""
         if not self.salt:
             return pair
-        return replace(pair, pair_id=self.of("pair", pair.pair_id), patient_id=self.of("patient", pair.patient_id))
+        images = tuple(replace(image, source=self.file(image.source)) for image in pair.images)
+        patient, own = self.of("patient", pair.patient_id), self.of("pair", pair.pair_id)
+        return replace(pair, pair_id=own, patient_id=patient, images=images)
+
+    def file(self, source: str) -> str:
+        """Return what the path of a source file is called."""
+        return self.of("source", source) if self.sources and source else source
 
     def mark(self) -> str:
         """Return what tells one salt from another without giving it away; empty where ids are plain."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.identities import Identities
+from convirt.data.preparing.identities import Identities, names_patient
 from convirt.data.preparing.pairing import PairContent, PairPlan
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import MIN_TOKENS
@@ -53,7 +53,8 @@ def make_shard(
         job: What to do.
         plans: Its pairs.
         shard: The Arrow file to be; there is none if no pair is left.
-        piece: The JSON file to be: the size of the shard, counts, a hash of each pair, entries of the audit.
+        piece: The JSON file to be: the size of the shard, counts, a hash of each pair, entries of the audit,
+            and how many images have a source path with the id of their patient.
         stopped: Asked before each pair.
         guard: What each pair is read in.
 
@@ -64,6 +65,7 @@ def make_shard(
     own = secrets.token_hex(4)
     part = shard.with_name(f".{shard.name}.{own}.part")
     audit = Audit(table="", total=0)
+    telling = 0
     try:
         with ShardWriter(part, image_size=job.image_size) as writer:
             for plan in plans:
@@ -72,10 +74,13 @@ def make_shard(
                 with guard(plan) if guard else nullcontext():
                     content = _attempt(job.read, plan)
                 if pair := _finish_pair(plan, content, audit):
-                    writer.add(job.identities.hide(pair))
+                    hidden = job.identities.hide(pair)
+                    telling += sum(names_patient(image.source, pair.patient_id) for image in hidden.images)
+                    writer.add(hidden)
         about: dict[str, Any] = {
             "bytes": part.stat().st_size if writer.digests else 0,
             "failures": audit.failures,
+            "sources_with_patient": telling,
             "counts": dict(writer.counts),
             "digests": [digest.hex() for digest in writer.digests],
             "entries": [vars(entry) for entry in audit.entries()],

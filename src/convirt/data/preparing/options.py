@@ -26,7 +26,12 @@ class Options:
     engine: Literal["local", "ray"] = "local"
     """Where these processes run: on this machine, or on a Ray cluster. The corpus does not depend on it."""
     ids: Literal["hashed", "plain"] = "hashed"
-    """Whether ids of patients and pairs are replaced by salted hashes."""
+    """Whether ids of patients and pairs are replaced by salted hashes. The salt is the environment variable
+    CONVIRT_SALT, else made of the source's content."""
+    sources: Literal["plain", "hashed"] = "plain"
+    """Whether paths of source files are replaced by salted hashes as well, in the corpus and its audit. Plain paths are
+    what `prepare remake` needs, but they often hold ids of patients (MIMIC-CXR) or UIDs (DICOMweb); hashed ones cannot
+    be followed back."""
     language: str = "en"
     """Language of the reports, which chooses the lexicon of headings and abbreviations."""
     lexicon: Path | None = None
@@ -50,6 +55,10 @@ class Options:
             raise InputError(f"engine must be local or ray, got {self.engine!r}")
         if self.ids not in ("hashed", "plain"):
             raise InputError(f"ids must be hashed or plain, got {self.ids!r}")
+        if self.sources not in ("plain", "hashed"):
+            raise InputError(f"sources must be plain or hashed, got {self.sources!r}")
+        if self.sources == "hashed" and self.ids == "plain":
+            raise InputError("--sources hashed hides nothing beside --ids plain; leave one of the two out")
         if self.unsectioned not in ("keep", "drop"):
             raise InputError(f"unsectioned must be keep or drop, got {self.unsectioned!r}")
         load_lexicon(self.lexicon or self.language)  # now, not in a worker

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convirt.data.identifiers.finding import redact
 from convirt.data.imaging.inside import read_inside
-from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.pixels import FIRST, Choice, Unreadable
 from convirt.data.imaging.prepared import prepare_bytes
 from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
@@ -54,12 +54,14 @@ class PairContent:
     repairs: tuple[tuple[str, ...], ...] = ()
 
 
-def read_content(root: Path, plan: PairPlan, options: Options) -> PairContent:
+def read_content(root: Path, plan: PairPlan, options: Options, choice: Choice = FIRST) -> PairContent:
     """Read a planned pair whose text is in its plan and whose images are files below `root`."""
-    return make_content(plan, plan.text, partial(read_image, root, options), options)
+    return make_content(plan, plan.text, partial(read_image, root, options, choice=choice), options)
 
 
-def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tuple[str, ...]]:
+def read_image(
+    root: Path, options: Options, row: Row, *, choice: Choice = FIRST
+) -> tuple[ImageRecord, tuple[str, ...]]:
     """Read the image file of a row; what it does to the image is said in `prepare_bytes`.
 
     Raises:
@@ -72,6 +74,8 @@ def read_image(root: Path, options: Options, row: Row) -> tuple[ImageRecord, tup
         image_size=options.image_size,
         bits=options.bits,
         view=row.view,
+        frame=choice.frame,
+        window=choice.window,
     )
 
 

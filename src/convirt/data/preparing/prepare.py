@@ -35,7 +35,7 @@ __all__ = ["Options", "check_out", "prepare_corpus"]
 
 PAIRS_PER_SHARD = 256
 """What a kill costs at most, for each worker. Files of some ten megabytes."""
-_WORTH_WORKERS = 500  # fewer pairs are read before a second process has started (spaCy brings torch with it)
+_WORTH_WORKERS = 500  # fewer pairs are read before a second process has started and imported what it needs
 
 Conclude = Callable[[Mapping[str, int]], Sequence[str]]
 
@@ -62,7 +62,8 @@ def prepare_corpus(
             `Unreadable`, every row of the pair is set aside for that reason, as a failure.
         out: Folder to write the corpus to; it must not exist yet, or be empty.
         options: How.
-        settings: Where the pairs come from, JSON values; kept in `corpus.json` beside `options`.
+        settings: Where the pairs come from, JSON values; kept in `corpus.json` beside `options`. What they say of the
+            naming of patients (`ids_mark`, `sources_with_patient`) holds instead of what is found here.
         audit: What became of the rows that are in no plan; the others are entered here.
         salt: Hash of the source's content (tables, reports), from which hashed ids take their salt unless the
             environment variable CONVIRT_SALT gives one; without it, that of the plans.
@@ -80,13 +81,14 @@ def prepare_corpus(
     if not plans:
         raise _none_left(audit)
     digest = _digest_plans(plans)
-    identities = Identities.choose(options.ids, salt or digest)
+    identities = Identities.choose(options, salt or digest)
     settings = {**settings, **options.settings(), "min_tokens": MIN_TOKENS, "versions": versions()}
     # A share of failures that is raised afterwards does not change what was made before.
     made = {name: value for name, value in settings.items() if name != "max_failures"}
     stamp = {"plans": digest, "pairs": len(plans), "each": PAIRS_PER_SHARD, "salt": identities.mark(), "made": made}
     job = Job(read=read, image_size=options.image_size, identities=identities)
-    about = {**settings, "ids_mark": identities.mark()}
+    audit.alias = identities.file
+    about = {"ids_mark": identities.mark(), **settings}
     with Unfinished.claim(out, stamp) as work:
         if not work.complete:
             try:
@@ -188,11 +190,13 @@ def _conclude(
     fingerprint = Fingerprint(options.image_size)
     counts: Counter[str] = Counter()
     names: list[str] = []
+    telling = 0
     for number in range(shards):
         piece = work.read_piece(number)
         _enter(audit, piece)
         fingerprint.update(map(bytes.fromhex, piece["digests"]))
         counts.update(piece["counts"])
+        telling += piece["sources_with_patient"]
         if piece["bytes"]:
             names.append(shard_name(number))
     if not names:
@@ -202,6 +206,11 @@ def _conclude(
     assert pc.count_distinct(rows.column("pair_id")).as_py() == len(rows), "two pairs have one hash for an id"
     final = {**counts, "patients": pc.count_distinct(rows.column("patient_id")).as_py()}
     audit.notes += shared_files(rows)
+    if telling and options.ids == "hashed":
+        audit.notes.append(
+            f"{telling} of {final['images']} images keep a source path with the id of their patient, although ids are "
+            "hashed; --sources hashed hides paths"
+        )
     if conclude is not None:
         audit.notes.extend(conclude({"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **final}))
     write_about(
@@ -210,7 +219,7 @@ def _conclude(
         image_size=options.image_size,
         fingerprint=fingerprint.hexdigest(),
         counts=final,
-        settings=settings,
+        settings={"sources_with_patient": telling, **settings},
     )
     write_catalogue(work.corpus, names)
     write_json(work.corpus / "audit.json", audit.to_json())

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import datasets
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from convirt.data.corpora import Corpus
@@ -24,6 +24,7 @@ from convirt.data.preparing.pairing import PairContent, PairPlan, Row
 from convirt.data.preparing.prepare import Options, check_out, prepare_corpus
 from convirt.data.records import ImageRecord
 from convirt.data.reports import Report, count_tokens
+from convirt.data.shards import map_shards
 from convirt.errors import InputError
 
 
@@ -63,7 +64,8 @@ def prepare_remake(
     """Make a corpus again at another image size or depth, from the image files that it was made from.
 
     Texts, splits and ids stay as they are; images follow the recipes that the corpus keeps (frame, window, range), so
-    that they come out as preparing afresh with this size and depth would make them.
+    that they come out as preparing afresh with this size and depth would make them. A corpus prepared with `--sources
+    hashed` has no paths to make it from.
 
     Args:
         corpus: The corpus to make again; it stays as it is.
@@ -84,12 +86,19 @@ def prepare_remake(
     corpus, images, out = Path(corpus), Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the folder that image paths start from")
-    options = Options(
+    options = _NewOptions(
         image_size=image_size, bits=bits, max_failures=max_failures, workers=workers, engine=engine, ids="plain"
     )
     check_out(out)
     source = Corpus.open(corpus)
-    settings = {"remade": {"fingerprint": source.fingerprint, "image_size": source.image_size, **source.settings}}
+    if source.settings.get("sources") == "hashed":
+        raise InputError(
+            f"{corpus} hides the paths of its source files (--sources hashed), so its images cannot be made again; "
+            "prepare it afresh from its source"
+        )
+    about = {"fingerprint": source.fingerprint, "image_size": source.image_size}
+    changed = {name: source.settings[name] for name in _NEW if name in source.settings}
+    settings = {**source.settings, "remade": {**about, **changed}}
     audit = Audit(table=f"corpus {corpus.name}", total=int(source.column_lengths("images").sum()))
     read = Remaking(corpus=source, images=images, image_size=image_size, bits=bits)
     return prepare_corpus(list(_plans(source)), read, out, options=options, settings=settings, audit=audit)
@@ -97,9 +106,11 @@ def prepare_remake(
 
 def _plans(corpus: Corpus) -> Iterator[PairPlan]:
     """Plan every pair of a corpus; the rows are its images, numbered through. Touches no image bytes."""
-    rows = datasets.load_from_disk(str(corpus.path)).select_columns(["pair_id", "patient_id", "split", "attributes"])
+    table = map_shards(corpus.path)
+    batches = table.select(["pair_id", "patient_id", "split", "attributes"]).to_batches()
+    rows = (row for batch in batches for row in batch.to_pylist())
     number = 0
-    for index, (named, images) in enumerate(zip(rows, _named_images(corpus), strict=True)):
+    for index, (named, images) in enumerate(zip(rows, _named_images(table), strict=True)):
         members = []
         for source, view in images:
             number += 1
@@ -126,13 +137,24 @@ def _plans(corpus: Corpus) -> Iterator[PairPlan]:
         )
 
 
-def _named_images(corpus: Corpus) -> Iterator[list[tuple[str, str]]]:
+def _named_images(table: pa.Table) -> Iterator[list[tuple[str, str]]]:
     """Yield source and view of the images of each pair."""
-    for chunk in datasets.load_from_disk(str(corpus.path)).data.column("images").chunks:
+    for chunk in table.column("images").chunks:
         names = [pc.struct_field(chunk.flatten(), name).to_pylist() for name in ("source", "view")]
         named = iter(zip(*names, strict=True))
         for length in pc.list_value_length(chunk).to_pylist():
             yield list(islice(named, length))
+
+
+class _NewOptions(Options):
+    """Options of which only those hold for the new corpus that a remake decides; ids, for one, are what they were."""
+
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("image_size", "bits", "max_failures")}
+
+
+_NEW = ("bits", "max_failures", "versions", "remade")
+"""Settings that are those of the new corpus, the image size beside; the old ones are kept below `remade`."""
 
 
 @dataclass

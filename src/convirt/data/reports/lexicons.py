@@ -24,10 +24,33 @@ MAX_HEADINGS = 20_000
 """Limits of a lexicon file: its size, and its headings when every `(a|b)` is written out."""
 
 _SENTENCE_WORDS = ("abbreviations", "titles", "before_number", "continuing")
+_EXAMINATION_WORDS = ("sections", "after", "at_once_after", "names", "structures", "words", "fillers", "clinical")
 _SECTION_KEYS = {"kept": bool, "inside_lines": bool, "headings": list}
 _SEPARATORS = re.compile(r"[\s\-_'’‐-―]+")
 _JOINING = re.compile(r"\s*[/&+,]\s*")
 _CHOICE = re.compile(r"\(([^()]*)\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExaminationWords:
+    """Words of the names of examinations, and where such a name heads the findings; all folded."""
+
+    sections: tuple[str, ...] = ()
+    """Text under an examination's name is of the first of these sections, in a report that has none of them."""
+    after: frozenset[str] = frozenset()
+    """Sections in which such a name ends their text, besides the text before the first heading."""
+    at_once_after: frozenset[str] = frozenset()
+    """Of these, the ones whose heading it may follow at once."""
+    names: frozenset[str] = frozenset()
+    """Words that make a label the name of an examination: `chest`, `radiograph`."""
+    structures: frozenset[str] = frozenset()
+    """Organs whose name may begin the findings and stays with its text: `LUNGS: Clear.`"""
+    words: frozenset[str] = frozenset()
+    """Other words of such names."""
+    fillers: frozenset[str] = frozenset()
+    """Words of texts that tell no more than the views, the date or the study before."""
+    clinical: frozenset[str] = frozenset()
+    """Phrases of a history: a text whose first line has one is no finding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +74,8 @@ class Lexicon:
     """Words whose full stop does not end a sentence before a number."""
     continuing: frozenset[str] = frozenset()
     """Words that a wrapped line may end with, but no sentence."""
+    examinations: ExaminationWords = ExaminationWords()
+    """Names of examinations, which may stand for the heading of the findings."""
     sha256: str = field(default="", repr=False)
     """Hash of the file(s) it was read from."""
 
@@ -193,18 +218,35 @@ def _build(sources: list[_Source]) -> Lexicon:
         kept=kept,
         line_only=frozenset(name for name in flags if not flags[name].get("inside_lines", True)),
         joiners=joiners,
+        examinations=_examinations(sources),
         sha256=hashlib.sha256(b"\n".join(source.data for source in sources)).hexdigest(),
         **{key: frozenset(values) for key, values in words.items()},
     )
 
 
+def _examinations(sources: list[_Source]) -> ExaminationWords:
+    """Join the `[examinations]` of the files; `sections` of a later file replaces, so that `[]` turns them off."""
+    tables = [(source, source.table(source.values, "examinations")) for source in sources]
+    sections = [source.strings(table, "sections") for source, table in tables if "sections" in table]
+    words = {
+        key: frozenset(normalise(word) for source, table in tables for word in source.strings(table, key))
+        for key in _EXAMINATION_WORDS[1:]
+    }
+    return ExaminationWords(sections=tuple(sections[-1]) if sections else (), **words)
+
+
 def _check_keys(source: _Source) -> None:
-    known = {"language", "extends", "joiners", "not_headings", "sections", "sentences"}
-    unknown = [*(set(source.values) - known), *(set(source.table(source.values, "sentences")) - set(_SENTENCE_WORDS))]
-    if unknown:
-        raise InputError(f"{source.name}: unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}")
+    known = {"language", "extends", "joiners", "not_headings", "sections", "sentences", "examinations"}
+    _check_known(source, set(source.values), known)
+    _check_known(source, set(source.table(source.values, "sentences")), set(_SENTENCE_WORDS))
+    _check_known(source, set(source.table(source.values, "examinations")), set(_EXAMINATION_WORDS))
     if not isinstance(source.values.get("language", ""), str):
         raise InputError(f"{source.name}: language must be a word")
+
+
+def _check_known(source: _Source, keys: set[str], known: set[str]) -> None:
+    if unknown := sorted(keys - known):
+        raise InputError(f"{source.name}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
 
 def _check_section(source: _Source, name: str, section: Any) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from convirt.data.reports.examinations import find_examination
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
 
 MAX_LABEL = 80
@@ -63,6 +64,7 @@ def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
     """Part a report into sections; a text without headings is one section named ``, an empty one has none."""
     flat = flatten(text)
     headings = _drop_doubtful(flat, list(_find_headings(flat, lexicon)), lexicon)
+    headings = sorted([*headings, *_find_examinations(flat, headings, lexicon)], key=lambda heading: heading.start)
     sections = []
     start, end = _trim(flat, 0, headings[0].start if headings else len(flat))
     if start < end:
@@ -82,7 +84,8 @@ def kept_sections(report: str, lexicon: Lexicon = ENGLISH) -> list[str]:
     """Return the bodies of the kept sections (Findings and Impression) in their order; empty if there are none.
 
     Headings may be in capitals or not, with a colon or alone on a line, merged (FINDINGS AND IMPRESSION); CONCLUSION
-    counts as Impression and OBSERVATIONS as Findings. Other known headings end a section, unknown ones do not.
+    counts as Impression and OBSERVATIONS as Findings. Other known headings end a section, unknown ones do not; but in a
+    report without Findings the name of an examination (CHEST, TWO VIEWS:) heads them.
     """
     return [report[section.start : section.end] for section in parse_sections(report, lexicon) if section.kept]
 
@@ -235,6 +238,22 @@ def _drop_doubtful(flat: str, headings: list[_Heading], lexicon: Lexicon) -> lis
     if not any(heading.sure for heading in headings):
         return headings
     return [heading for heading in headings if heading.sure or _starts_afresh(flat, heading.start)]
+
+
+def _find_examinations(flat: str, headings: list[_Heading], lexicon: Lexicon) -> Iterator[_Heading]:
+    """Yield names of examinations that head findings, in a report without Findings and before its Impression."""
+    known = lexicon.examinations
+    if not known.sections or any(name in known.sections for heading in headings for name in heading.names):
+        return
+    bodies: list[tuple[tuple[str, ...], int]] = [((), 0), *((heading.names, heading.end) for heading in headings)]
+    ends = [*(heading.start for heading in headings), len(flat)]
+    for (names, start), end in zip(bodies, ends, strict=True):
+        if not lexicon.kept.isdisjoint(names):
+            return
+        if known.after.issuperset(names):
+            at_once = known.at_once_after.issuperset(names)
+            if found := find_examination(flat, start, end, lexicon, at_once=at_once):
+                yield _Heading(known.sections[:1], found.label, found.start, found.end)
 
 
 def _starts_afresh(flat: str, place: int) -> bool:

@@ -96,6 +96,8 @@ def prepare_chexpert_plus(
 ) -> Path:
     """Turn CheXpert Plus into a prepared corpus: a pair is a study, with all its images and its report.
 
+    The corpus keeps the paths of the images, which hold the ids of patients, unless --sources hashed.
+
     Args:
         root: Folder of the images, as PNG, JPEG or DICOM; paths of the table may start up to two folders below it.
         out: Folder to write the corpus to; it must not exist yet, or be empty.

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydicom.datadict import tag_for_keyword
 from rich.progress import track
 
+from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.pairing import PairPlan, Row, read_content
 from convirt.data.preparing.prepare import check_out, prepare_corpus
@@ -49,6 +50,8 @@ def prepare_dicomweb(
     patience: float = 120.0,
     val_share: float = 0.1,
     test_share: float = 0.1,
+    frame: int | None = None,
+    window: int = 1,
     options: SharedOptions = DEFAULTS,
 ) -> Path:
     """Turn studies of a DICOMweb server (QIDO-RS, WADO-RS) into a prepared corpus.
@@ -56,7 +59,8 @@ def prepare_dicomweb(
     A pair is a study's images and its report: the structured report (DICOM SR), CDA or plain text document that the
     study holds, else a row of the table in --reports. Credentials come from the environment alone:
     CONVIRT_DICOMWEB_USER and CONVIRT_DICOMWEB_PASSWORD, or CONVIRT_DICOMWEB_TOKEN. Certificates are checked;
-    REQUESTS_CA_BUNDLE names an authority of your own. Stopped or cut off, the same command goes on where it was.
+    REQUESTS_CA_BUNDLE names an authority of your own. Source paths are made of UIDs, by which the server finds a
+    patient: they stay in the corpus unless --sources hashed. Stopped or cut off, the same command goes on where it was.
 
     Args:
         url: Address of the service, for example https://pacs.example.org/dicom-web.
@@ -74,6 +78,9 @@ def prepare_dicomweb(
         patience: Seconds that one request may fail without progress before the command gives up.
         val_share: Share of patients for validation, dealt out by seed.
         test_share: Share of patients for test.
+        frame: Which frame of an image with several, from 1; without it such an image is set aside, and with it every
+            image that has not so many.
+        window: Which window, or VOI LUT, of an image with several, from 1; an image without it is set aside.
         options: What all sources share.
 
     Returns:
@@ -86,6 +93,7 @@ def prepare_dicomweb(
     out = Path(out)
     if not 1 <= connections <= 64:
         raise InputError(f"connections must be between 1 and 64, got {connections}")
+    choice = Choice.numbered(frame, window)
     check_out(out)
     filters, modality = parse_query(query)
     table = ReportTable.read(reports, key, key_column, text_column, encoding) if reports else None
@@ -99,8 +107,14 @@ def prepare_dicomweb(
             warnings.simplefilter("ignore")  # pydicom warns of every value that is not as the standard has it
             plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table, shares)
         audit.notes += [f"{note} ({count} times)" for note, count in sorted(server.notes.items())]
-        settings = {"source": "dicomweb", "filters": sorted(filters), "modality": modality, "split": shares}
-        read = partial(read_content, folder, options=options)
+        settings: dict[str, Any] = {
+            "source": "dicomweb",
+            "filters": sorted(filters),
+            "modality": modality,
+            "split": shares,
+        }
+        settings |= {"frame": frame, "window": window}
+        read = partial(read_content, folder, options=options, choice=choice)
         prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
     if not cache:
         shutil.rmtree(folder, ignore_errors=True)

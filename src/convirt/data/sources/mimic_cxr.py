@@ -81,6 +81,8 @@ def prepare_mimic_cxr(
 ) -> Path:
     """Turn MIMIC-CXR-JPG 2.0.0 and the reports of MIMIC-CXR into a prepared corpus: a pair is a study.
 
+    The corpus keeps the paths of the images, which hold the ids of patients and studies, unless --sources hashed.
+
     Args:
         root: Folder of MIMIC-CXR-JPG: the tables `mimic-cxr-2.0.0-*.csv.gz` (or .csv) and `files/`.
         out: Folder to write the corpus to; it must not exist yet, or be empty.

@@ -83,6 +83,7 @@ def prepare_open_i(
 
     Public, no credentials. A pair is a report (its Findings and Impression) with its images. The audit compares what
     is there with the published counts: 3,955 reports, 28 of them without text, 104 without image, 3,826 usable.
+    Paths of the images stay in the corpus, unless --sources hashed.
 
     Args:
         root: Folder with NLMCXR_png.tgz and NLMCXR_reports.tgz, which are unpacked there, or with what they hold.
