@@ -256,7 +256,7 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_left(
     refused("no prepared corpus", config, tmp_path / "none", out)
     refused("too few for a batch", tiny_config(optimiser=OptimiserConfig(batch_size=64)), tiny_corpus, out)
     refused("validation share", config, write_corpus(tmp_path / "bare", val=0), out)
-    with pytest.raises(InputError, match="method 'magic' is unknown; known are .*convirt"):
+    with pytest.raises(InputError, match=r"method 'magic' is unknown; known are .*convirt"):
         tiny_config(method="magic")
     refused("needs a GPU", tiny_config(precision="16-mixed"), tiny_corpus, out)
     lost = replace(config.text_encoder, source=str(tmp_path / "lost"))

@@ -12,6 +12,7 @@ from convirt.data.corpora import Corpus
 from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.boxes import BOXES, phantom
 from convirt.data.preparing.archive import prepare_archive
+from convirt.data.preparing.options import Options
 from convirt.recipes import RECIPES, demo
 from convirt.reproduce.cells import Cell
 from convirt.reproduce.estimates import Pace
@@ -112,8 +113,7 @@ def _make_data(folder: Path) -> None:
             archive / "images",
             archive / "reports.csv",
             out=corpus,
-            ids="plain",  # phantoms are nobody
-            image_size=160,
+            options=Options(image_size=160, ids="plain"),  # phantoms are nobody
             where=("view=PA,AP",),  # labelled images are frontal
             image_column="image",
             text_column="report",

@@ -9,7 +9,6 @@ from convirt.training.interrupt import Interrupted, StopRequest
 from convirt.training.logs import Display, RunLog
 from convirt.training.trainer import Trainer
 
-
 KEPT = "checkpoints"
 """Folder of the checkpoints that `PretrainConfig.keep_every` keeps."""
 

@@ -71,8 +71,8 @@ def _alive(path: Path, expiry: float) -> bool:
     if not isinstance(about, dict) or about.get("released"):
         return False
     process = about.get("process")
-    here = about.get("machine") == _machine() and isinstance(process, int)
-    if here and not _running(process, about.get("birth")):
+    here = about.get("machine") == _machine()
+    if here and isinstance(process, int) and not _running(process, about.get("birth")):
         return False
     # The file system's own clock: those of two machines may differ.
     probe = path.with_name(f".clock-{uuid.uuid4().hex}")
