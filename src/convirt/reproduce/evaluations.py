@@ -45,8 +45,9 @@ class Evaluations:
         """Name of the cell that holds a figure; None where its run or benchmark is not given."""
         if self.run(method) is None:
             return None
-        if column.setting is None:
-            return None if self.inputs.retrieval is None else f"retrieval/{method}"
+        if column.setting is None:  # the paper's random row is a guess there
+            known = self.inputs.retrieval is not None and method != "random"
+            return f"retrieval/{method}" if known else None
         if method in SUPERVISED or column.task not in self.inputs.classification:
             return None
         return f"{column.setting}/{column.task}/{method}"
