@@ -86,6 +86,17 @@ def test_every_tensor_trains_the_encoder_among_them(method: str, make: Callable[
     torch.testing.assert_close(encoder.grid(images).mean(dim=(2, 3)), encoder(images), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_training_sees_views_that_the_generator_draws(method: str, make: Callable[..., Captioner]) -> None:
+    captioner = make(method)
+    assert all(module.training for module in captioner.modules())
+    captioner.eval()
+    batch = make_batch([("there is a disc .",), ("ring seen .",)])
+    losses = [captioner.loss(batch, torch.Generator().manual_seed(seed))[0].item() for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    assert captioner.loss(batch, None)[0].item() not in losses
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_evaluation_writes_reports_of_so_many_pairs_and_leaves_no_trace(
@@ -234,6 +245,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     kept = [{key: row[key] for key in ("step", "loss")} for row in read_log(parts) if row["event"] == "step"]
     assert kept == [{key: row[key] for key in ("step", "loss")} for row in read_log(whole) if row["event"] == "step"]
     assert (parts / "last" / "vocabulary.json").read_bytes() == (whole / "last" / "vocabulary.json").read_bytes()
+
+
+def test_the_checkpoint_with_the_highest_cider_is_kept(
+    tiny_config: MakeConfig, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convirt.training.pretrain import pretrain
+
+    found = iter([{"loss": 3.0, "cider": 0.2}, {"loss": 2.0, "cider": 0.5}, {"loss": 1.0, "cider": 0.4}])
+    monkeypatch.setattr(Captioner, "evaluate", lambda captioner, batches: next(found))
+    run = pretrain(tiny_config(method="caption_lstm", objective=LSTM, max_steps=15), tiny_corpus, tmp_path / "run")
+    assert json.loads((run / "metrics.json").read_text())["best_step"] == 10
 
 
 # It learns (64 pairs, at most 300 steps)
