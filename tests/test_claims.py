@@ -43,6 +43,13 @@ def test_of_many_processes_one_wins(tmp_path):
     assert sum(won) == 1
 
 
+def test_who_comes_second_loses_though_both_saw_it_free(tmp_path, monkeypatch):
+    with Claim.take(tmp_path / "cell"):
+        monkeypatch.setattr(claims, "_latest", lambda folder: (0, None))  # looked before the other had written
+        assert Claim.take(tmp_path / "cell") is None
+        monkeypatch.undo()
+
+
 def test_a_killed_owner_is_taken_over_at_once(tmp_path):
     code = "import sys, time; from pathlib import Path; from convirt.analysis.studies.claims import Claim\n"
     code += "claim = Claim.take(Path(sys.argv[1])); claim.__enter__(); print('mine', flush=True); time.sleep(60)"

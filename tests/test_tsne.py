@@ -117,11 +117,25 @@ def test_the_verb_leaves_pictures_coordinates_and_figures(archive, monkeypatch):
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_another_seed_draws_another_map():
+def test_the_same_arguments_give_the_same_map_and_another_perplexity_another():
     features_ND = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-    first, same, other = (draw_map(features_ND, perplexity=5, seed=seed) for seed in (0, 0, 1))
+    first, same, other = (draw_map(features_ND, perplexity=perplexity, seed=0) for perplexity in (5, 5, 10))
     assert np.array_equal(first, same)
-    assert first.shape == other.shape == (40, 2)
+    assert not np.allclose(first, other)
+
+
+def test_features_are_compared_by_their_direction(archive, monkeypatch):
+    given = []
+
+    class Long(Oracle):
+        def encode_image(self, images, *, space, batch_size, normalise):
+            given.append((space, normalise))
+            return super().encode_image(images, space=space, batch_size=batch_size, normalise=normalise)
+
+    install(monkeypatch, Long())
+    options = {"label_column": "finding", "split_column": "split", "perplexity": 8, "baselines": (), "resamples": 10}
+    tsne(["oracle"], archive, archive.parent, out=archive.parent / "o", **options)
+    assert set(given) == {("features", True)}
 
 
 def test_a_perplexity_that_does_not_fit_is_refused(archive, monkeypatch):

@@ -136,8 +136,10 @@ OTHERS = {"edema": "none", "fracture": "none", "none": "edema"}
 
 
 def test_labels_with_operating_points_from_validation(archive, monkeypatch):
-    install(monkeypatch, Oracle())
+    oracle = Oracle()
+    install(monkeypatch, oracle)
     results = zero_shot(["oracle"], **archive, label_columns=FINDINGS, split_column="split")
+    assert oracle.images_seen == 80  # no training row takes part
     rows = {(row["label"], row["metric"]): row for row in results.rows}
     assert {label for label, _ in rows} == {"mean over labels", *FINDINGS}
     assert rows["edema", "auc"]["mean"] > 0.95

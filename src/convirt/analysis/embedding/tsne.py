@@ -63,7 +63,7 @@ def tsne(
         where: Conditions column=value that rows must meet.
         baselines: Encoders to stand beside the runs, with the architecture of the first run.
         perplexity: Of t-SNE: about how many neighbours an image has (silent in the paper; 30 is the usual).
-        seed: Decides the map together with the features.
+        seed: Of what t-SNE draws; its start lies along the principal axes, so it changes little or nothing.
         resamples: Bootstrap resamples over patients.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
