@@ -12,7 +12,7 @@ from convirt.reproduce.tables import METHODS
 
 CAPTION = (
     "Ours in percent, ± the standard deviation over the runs where there are several; in brackets the paper's figure. "
-    '"-" where there is none: not measured here, or not in our sources of the paper.'
+    '"-" where there is none: not measured here, or not in our sources of the paper. In table 2, Random is a guess.'
 )
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a}"
