@@ -8,6 +8,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,6 +347,18 @@ def test_a_forked_reader_leaves_the_connections_of_its_parent_alone(server: File
     start = time.monotonic()
     assert corpus.read("corpus.json") == data
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.timeout(60)
+def test_a_forked_reader_does_not_wait_for_shards_that_its_parent_was_fetching(server: FileServer) -> None:
+    """The thread that fetches them is not there after the fork: nobody would ever deliver."""
+    corpus = open_corpus(f"{server.url}/corpus")
+    assert isinstance(corpus, StreamedCorpus)
+    for shard in set(corpus.shards.tolist()):
+        corpus._held[shard] = Future()
+    with read_ahead(TrainingBatches(corpus, 8, 0), range(2), 1) as batches:
+        assert [batch.step for batch in batches] == [0, 1]
+    assert not any(promise.done() for promise in corpus._held.values())
 
 
 def test_what_passes_is_asked_for_again(server: FileServer, disk: Corpus, caplog) -> None:

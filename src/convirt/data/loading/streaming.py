@@ -8,6 +8,7 @@ arranged and drawn without reading any pair; a shard is read whole, when it is n
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -68,7 +69,7 @@ def open_corpus(place: str | Path) -> "Corpus | StreamedCorpus":
 
 
 class StreamedCorpus:
-    """A corpus that is read shard by shard; it can be pickled.
+    """A corpus that is read shard by shard; it can be pickled, and used after a fork.
 
     Attributes:
         path: Its address.
@@ -103,6 +104,7 @@ class StreamedCorpus:
         self._held: dict[int, Future[pa.Table]] = {}
         self._wanted: dict[int, None] = {}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_held": {}, "_wanted": {}, "_gate": None}
@@ -110,6 +112,7 @@ class StreamedCorpus:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
+        self._process = os.getpid()
 
     @classmethod
     def open(cls, place: str) -> "StreamedCorpus":
@@ -164,6 +167,7 @@ class StreamedCorpus:
         Raises:
             InputError: The shard is missing, damaged or out of reach.
         """
+        self._leave_parent()
         shard = int(self.shards[index])
         if shard not in self._held:  # nobody said that it would be needed: few such are kept
             for held in [held for held in self._held if held not in self._wanted][_AT_ONCE - 1 :]:
@@ -182,6 +186,7 @@ class StreamedCorpus:
 
     def expect(self, shards: np.ndarray) -> None:
         """Fetch shards in the background, the most urgent first, and let go of all others."""
+        self._leave_parent()
         self._wanted = dict.fromkeys(map(int, shards))
         for shard in [held for held in self._held if held not in self._wanted]:
             self._held.pop(shard).cancel()
@@ -191,6 +196,11 @@ class StreamedCorpus:
     def held(self) -> int:
         """How many shards are held, or on their way."""
         return len(self._held)
+
+    def _leave_parent(self) -> None:
+        """After a fork, forget what the parent has under way: its threads, which would deliver it, are not here."""
+        if self._process != os.getpid():
+            self.__setstate__(self.__getstate__())
 
     def _fetch(self, shard: int) -> "Future[pa.Table]":
         if shard not in self._held:
