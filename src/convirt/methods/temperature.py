@@ -18,7 +18,9 @@ class LearnedTemperature(nn.Module):
 
     def forward(self) -> Tensor:
         """The scale 1 / tau, at most the largest; in training what lies above is first brought back to it."""
-        if self.training:
-            with torch.no_grad():
-                self.log_scale.clamp_(max=self.largest)
-        return self.log_scale.clamp(max=self.largest).exp()
+        if not self.training:
+            return self.log_scale.clamp(max=self.largest).exp()
+        with torch.no_grad():
+            self.log_scale.clamp_(max=self.largest)
+        # Not clamped again: rounding may leave the bound itself without a gradient, and there would be no way back.
+        return self.log_scale.exp()
