@@ -93,7 +93,7 @@ def _grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]
 
 
 def _interval(row: Row) -> str:
-    return f"[dim]{row['ci_low']:.3f}–{row['ci_high']:.3f}[/dim]"
+    return f"[dim]{row['ci_low']:.3f} to {row['ci_high']:.3f}[/dim]"
 
 
 def _figure(row: Row | None) -> str:
@@ -210,7 +210,7 @@ def _operating_points(rows: Sequence[Row]) -> Table:
 
 
 def _short(part: Row) -> str:
-    return f"[dim]{part['ci_low']:.2f}–{part['ci_high']:.2f}[/dim]"
+    return f"[dim]{part['ci_low']:.2f} to {part['ci_high']:.2f}[/dim]"
 
 
 def _subgroups(rows: Sequence[Row]) -> Table:
