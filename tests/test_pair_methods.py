@@ -307,7 +307,7 @@ def test_long_reports_are_seen_whole_over_time(config_of: MakeConfig) -> None:
         assert words[1].sum() == 3
         assert real[1].sum() == 5
         assert not (words & ~real).any()
-        seen |= set(method.tokenizer.decode(pieces[0], skip_special_tokens=True).split())
+        seen |= set(method.tokenizer.convert_ids_to_tokens(pieces[0][words[0]].tolist()))
     assert seen == set(" ".join(report).split())
 
 

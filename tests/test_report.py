@@ -73,6 +73,30 @@ METRICS: dict[str, Any] = {
     "versions": {"convirt": "0.1.0", "torch": "<2>"},
     "seconds": {"archive": 3.5},
     "data": {"convirt": {"train_pairs": 1234, "corpus": "0123456789abcdef" * 4}},
+    "analysis": {
+        "tsne": {
+            "rows": [
+                found("neighbours in the features", "convirt", 0.4567, metric="purity@10", perplexity=30.0),
+                found("separation in the features", "convirt", 0.21, metric="silhouette", perplexity=30.0),
+            ]
+        },
+        "saliency": {
+            "rows": [
+                found(
+                    "gradient maps",
+                    "convirt",
+                    0.3214,
+                    metric="pointing game",
+                    label_fraction=0.01,
+                    n_test=37,
+                    n_patients=29,
+                    above_chance=0.2,
+                    above_chance_ci_low=0.1,
+                    above_chance_ci_high=0.3,
+                )
+            ]
+        },
+    },
     "pretraining": {
         "steps": 400,
         "best_step": 300,
@@ -132,6 +156,11 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     log = [{"event": "step", "step": step, "loss": 3 / step} for step in range(1, 9)]
     log.append({"event": "validation", "step": 8, "loss": 0.7})
     (tmp_path / "convirt" / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    (tmp_path / "tsne").mkdir()
+    places = {"method": "convirt", "category": CATEGORIES[:3], "x": [0.0, 1.0, 2.0], "y": [1.0, 0.0, 1.0]}
+    pd.DataFrame(places).to_csv(tmp_path / "tsne" / "tsne.csv", index=False)
+    (tmp_path / "saliency").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "saliency" / "saliency.png")
     thumbnail = report.thumbnail(images / names[0])
     hits = [{"image": thumbnail, "finding": "edema", "hit": hit, "similarity": "0.50"} for hit in (True, False)]
     searches = [{"text": f'"Oedema" {SCRIPT}', "finding": "edema", "hits": hits}]
@@ -144,6 +173,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_page_says_what_was_measured(page: str):
     for text in (
+        "45.7",
+        "32.1",
+        "37\n  findings in 29 patients",
         "84.5",
         "91.0",
         "4.0×",
@@ -160,7 +192,7 @@ def test_the_page_says_what_was_measured(page: str):
     assert page.count('<figure class="hit">') == 1
     assert "1 of 2" in page
     assert "not a medical device" in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
 
 
 def test_what_reports_and_queries_hold_is_text_not_markup(page: str):
@@ -171,7 +203,7 @@ def test_what_reports_and_queries_hold_is_text_not_markup(page: str):
 
 def test_nothing_is_fetched(page: str):
     sources = re.findall(r"\bsrc\s*=\s*[\"']([^\"']*)", page)
-    assert len(sources) == 4
+    assert len(sources) == 5
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert all(target.startswith("#") for target in re.findall(r"\bhref\s*=\s*[\"']([^\"']*)", page))
     assert all(target.startswith("#") for target in re.findall(r"\burl\(\s*[\"']?([^)]*)", page))
