@@ -2,10 +2,10 @@
 
 They lie in `faults/`, one file an area, as TOML: `name`; `file` below src/convirt; `old`, which occurs there exactly
 once; `new`; `breaks`, what goes wrong then; `tests`, the test files that ought to notice; and `wide` for the area,
-further test files that are tried when those do not. `survives` explains a fault that no test notices.
+further test files that are tried when those do not.
 
-They were written by someone who had not read the tests. Where the code changes, change `old` and `new` with it, so that
-the mistake stays the same one.
+They were written by someone who had not read the tests; where no test noticed, one was written, or `survives` says why.
+Where the code changes, change `old` and `new` with it, so that the mistake stays the same one.
 """
 
 import ast

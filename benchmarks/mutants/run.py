@@ -14,28 +14,20 @@ import hashlib
 import json
 import os
 import queue
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 from catalogue import ROOT, SOURCES, Fault, problems, read_faults
+from checkout import Copy
 
 ENOUGH = 0.9
 """Share of the faults that have to be caught."""
-PRELOADED = ["torch", "torchvision", "transformers", "timm", "sklearn.linear_model", "scipy.stats", "pandas", "pytest"]
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(PRELOADED)  # importing them takes longer than most tests
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "*_cache", "__pycache__", "runs", "build", "dist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,92 +47,6 @@ class Found:
     def settled(self) -> bool:
         """Whether there is nothing left to try."""
         return self.confirmed if self.caught_by else self.timed_out or self.stage == "wide"
-
-
-class Copy:
-    """A copy of the checkout in which one fault at a time is seeded."""
-
-    def __init__(self, root: Path, limit: float) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-        self.limit = limit
-        self.work = self.folder / "checkout"
-        shutil.copytree(root, self.work, ignore=LEFT_OUT)
-        if (shared := root.parent / "shared").is_dir():
-            (self.folder / "shared").symlink_to(shared.resolve())
-        self._clock = time.time()
-
-    def write(self, file: str, text: str) -> None:
-        """Change a source file, at a time of its own: byte code is told from newer source by seconds alone."""
-        path = self.work / SOURCES / file
-        path.write_text(text, encoding="utf-8")
-        self._clock += 10
-        os.utime(path, (self._clock, self._clock))
-
-    def test(self, what: list[str], deselected: Iterable[str] = (), *, all_of_them: bool = False) -> list[str]:
-        """Run tests; gives those that fail, of which there is one at most unless all are asked for.
-
-        Raises:
-            TimeoutError: They did not come to an end in time.
-            RuntimeError: pytest could not run them.
-        """
-        scratch = self.folder / "scratch"
-        scratch.mkdir()
-        options = [
-            *([] if all_of_them else ["-x"]),
-            "-q",
-            "-rfE",
-            "--tb=no",
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "not slow",
-        ]
-        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the fork has imported
-        options += [f"--deselect={test}" for test in sorted(deselected)]
-        output = self.folder / "output.txt"
-        process = FORKS.Process(target=_pytest, args=(self.work, scratch, output, [*options, *what]))
-        process.start()
-        assert process.pid is not None
-        try:
-            process.join(self.limit)
-            if process.exitcode is None:
-                raise TimeoutError
-        finally:
-            with suppress(ProcessLookupError, PermissionError):  # with all that the tests have started
-                os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-            shutil.rmtree(scratch, ignore_errors=True)
-        if process.exitcode in (0, 5):
-            return []
-        said = output.read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in said.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
-        if not lines:
-            raise RuntimeError(f"pytest failed without naming a test:\n{said[-2000:]}")
-        return [line.partition(" ")[2].partition(" - ")[0].strip() for line in lines]
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _pytest(work: Path, scratch: Path, output: Path, arguments: list[str]) -> None:
-    """Run pytest in this process, a fork of one that has imported the large libraries, though nothing of ours."""
-    os.setsid()
-    with open(output, "wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.environ |= {"PYTHONPATH": str(work / "src"), "TMPDIR": str(scratch)}
-    tempfile.tempdir = None
-    os.chdir(work)
-    sys.path[:0] = [str(work / "src"), str(work)]
-    import pytest
-
-    status = int(pytest.main(arguments))
-    import convirt
-
-    assert Path(convirt.__file__).is_relative_to(work), "the tests ran other sources"
-    sys.stdout.flush()
-    os._exit(status)
 
 
 class Runner:
@@ -250,14 +156,17 @@ def run_all(faults: list[Fault], runner: Runner, jobs: int, limit: float) -> dic
         finally:
             copies.put(copy)
 
+    pool = ThreadPoolExecutor(jobs)
     try:
         while open_faults():
-            with ThreadPoolExecutor(jobs) as pool:
-                list(pool.map(one, [f for f in faults if not runner.known(f)], repeat("narrow")))
-                missed = [f for f in open_faults() if (found := runner.known(f)) and not found.caught_by]
-                list(pool.map(one, missed, repeat("wide")))
+            list(pool.map(one, [f for f in faults if not runner.known(f)], repeat("narrow")))
+            missed = [f for f in open_faults() if (found := runner.known(f)) and not found.caught_by]
+            list(pool.map(one, missed, repeat("wide")))
             runner.confirm(faults, made[0])
     finally:
+        for copy in made:
+            copy.stop()
+        pool.shutdown(cancel_futures=True)
         for copy in made:
             copy.remove()
     return {fault.name: found for fault in faults if (found := runner.known(fault))}
@@ -272,6 +181,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=900, help="seconds that a fault's tests may take")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     faults = read_faults()
     if wrong := problems(faults):
         sys.exit("\n".join(wrong))
