@@ -335,6 +335,11 @@ def test_its_text_encoder_is_where_another_run_starts(
         METHODS["convirt"](random).state_dict()["text_encoder.model.embeddings.word_embeddings.weight"],
         expected["model.embeddings.word_embeddings.weight"],
     )
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "corpus.json").write_text("{}")
+    with pytest.raises(InputError, match="without a checkpoint that holds a text encoder"):
+        METHODS["convirt"](replace(base, text_encoder=replace(base.text_encoder, source=str(other))))
     (run / "best" / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="cannot read the weights"):
         METHODS["convirt"](replace(base, text_encoder=replace(base.text_encoder, source=str(run))))

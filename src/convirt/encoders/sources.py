@@ -102,11 +102,19 @@ def model_folder(path: Path) -> Path:
 
 
 def checkpoint_folder(path: Path) -> Path | None:
-    """The checkpoint at or below `path` (a checkpoint folder, or a run, of which `best/` is taken) that holds a text
-    encoder; None if there is none, as in a Hugging Face model's folder."""
+    """The checkpoint with a text encoder at `path` (a checkpoint folder, or a run, of which `best/` is taken).
+
+    Returns:
+        Its folder; None if `path` is no checkpoint and no run, but perhaps a Hugging Face model.
+
+    Raises:
+        InputError: It is a run or a checkpoint, but has no text encoder, or none yet.
+    """
     for folder in (path / "best", path):
         if (folder / "text_encoder" / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
+    if any((path / name).is_file() for name in ("corpus.json", "image_encoder.json")):
+        raise InputError(f"{path} is a run without a checkpoint that holds a text encoder; take another run")
     return None
 
 
