@@ -1,5 +1,7 @@
 """Repetition and leakage: planted copies are found, by each of their kinds, and nothing else is."""
 
+import gzip
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -11,12 +13,13 @@ import pytest
 from PIL import Image
 
 from convirt import cli
-from convirt.data.preparing.identities import Identities
+from convirt.data.preparing.identities import Identities, default_salt, table_mark
 from convirt.errors import InputError
 from convirt.inspection import near_images
 from convirt.inspection.appearance import measure
 from convirt.inspection.banding import Candidates, Shortlist
-from convirt.inspection.collections import Naming, compare_naming
+from convirt.inspection.crossings import cross, is_judged, is_leak
+from convirt.inspection.naming import Naming, Salt, check_salt_from, compare_naming, known_salts
 from convirt.inspection.near_images import find_near_images
 from convirt.inspection.near_texts import LEAST, bands, find_near_texts, hash_text, words
 from convirt.inspection.repeats import Items, find_repeats, find_shared, patients_across, split_masks
@@ -195,12 +198,12 @@ def test_a_small_cache_changes_nothing(monkeypatch):
         (Naming(kind="hashed"), Naming(kind="hashed"), None, False, "different salts"),
         (Naming(kind="hashed", mark=Identities("s").mark()), Naming(kind="plain"), "s", True, "CONVIRT_SALT"),
         (Naming(kind="plain"), Naming(kind="hashed", mark=Identities("s").mark()), "s", True, "CONVIRT_SALT"),
-        (Naming(kind="hashed", mark=Identities("s").mark()), Naming(kind="plain"), "t", False, "set CONVIRT_SALT"),
-        (Naming(kind="hashed", mark=Identities("s").mark()), Naming(kind="plain"), None, False, "set CONVIRT_SALT"),
+        (Naming(kind="hashed", mark=Identities("s").mark()), Naming(kind="plain"), "t", False, "CONVIRT_SALT"),
+        (Naming(kind="hashed", mark=Identities("s").mark()), Naming(kind="plain"), None, False, "CONVIRT_SALT"),
     ],
 )
 def test_patients_are_compared_only_where_ids_mean_the_same(first, second, salt, possible, said):
-    comparison = compare_naming(first, second, salt)
+    comparison = compare_naming(first, second, [Salt(value=salt, origin="CONVIRT_SALT")] if salt else [])
     assert comparison.possible == possible
     assert said in comparison.note
     hashed_first = comparison.hash_first is not None
@@ -288,7 +291,7 @@ def test_each_kind_of_leak_between_two_is_found(plant, tmp_path, capsys):
     shared = audit["against"]["shared"]
     assert {name: shared[name]["second"] for name in PLANTS} == {name: int(name == plant) for name in PLANTS}
     assert audit["against"]["verdict"]["leak"] == (plant != "texts")
-    assert shared[plant]["by_split"] == [{"first": "train", "second": "test", "pairs": 1}]
+    assert shared[plant]["by_split"] == [{"first": "train", "second": "test", "count": 1, "leak": True}]
     place = shared[plant]["listed"][0]
     assert (place["first_row"], place["second_row"]) == (0, 40)
     assert shared["texts"]["telling"] == int(plant == "texts")
@@ -324,6 +327,166 @@ def test_plain_ids_of_a_table_meet_hashed_ones_of_a_corpus_by_the_salt(tmp_path,
     assert run(*command)["against"]["patients_compared"] is False
     monkeypatch.setenv("CONVIRT_SALT", "a secret")
     assert run(*command)["against"]["shared"]["patients"]["second"] == 7  # 0, 3 ... 18 of 27
+
+
+def shared_rows(first: str, second: str) -> tuple[list[Row], list[Row]]:
+    """Rows of two collections, each with all splits: person 0 and their picture are in these of the two."""
+    rows = innocent_rows(45)
+    others = [*innocent_rows(45, first=300), Row(pixels=picture(0), patient="person-0", split=second)]
+    rows[0].split = first
+    return rows, others
+
+
+WAYS = list(itertools.product(("train", "val", "test"), repeat=2))
+
+
+@pytest.mark.parametrize(("first", "second"), WAYS)
+def test_a_leak_leads_from_training_into_testing(first, second, tmp_path, capsys):
+    rows, others = shared_rows(first, second)
+    corpus, bench = write_rows(tmp_path / "corpus", rows), write_rows(tmp_path / "bench", others)
+    command = (corpus, "--against", bench, "--out", tmp_path / "out", "--strict")
+    leaks = (first, second) in (("train", "val"), ("train", "test"), ("val", "test"))
+    if leaks:
+        with pytest.raises(SystemExit) as stopped:
+            run(*command)
+        assert stopped.value.code == 1
+    else:
+        run(*command)
+    against = json.loads((tmp_path / "out" / "inspect.json").read_text())["against"]
+    assert against["verdict"]["leak"] == leaks
+    table = {(row["first"], row["second"]): row for row in against["crossings"]}
+    assert list(table) == WAYS
+    for way, row in table.items():
+        assert [row[kind] for kind in ("patients", "pixels")] == [int(way == (first, second))] * 2
+        assert row["files"] == row["near"] == 0
+    assert table[first, second]["leak"] == leaks
+    said = capsys.readouterr().out
+    assert ("harmless" in said) != leaks
+    last = said.strip().splitlines()[-1]
+    found = f"1 patients of the other side; 1 images with the same pixels ({first} into {second} of the other)"
+    assert last.startswith(f"LEAKAGE between the two: {found}" if leaks else "No leakage found between the two")
+    page = (tmp_path / "out" / "inspect.html").read_text()
+    assert ('<td class="left bad">leakage</td>' in page) == leaks
+    assert ('<td class="left">harmless</td>' in page) != leaks
+
+
+def test_a_side_without_splits_counts_whole(tmp_path):
+    folder = write_table(tmp_path / "bench", 6)
+    command = (folder / "table.csv", "--images", folder, "--against", folder / "table.csv", "--out", tmp_path / "out")
+    against = run(*command, "--patient-column", "patient")["against"]
+    assert against["verdict"]["leak"] is True
+    assert against["verdict"]["line"].startswith("LEAKAGE between the two: 6 patients")
+    assert [(row["first"], row["second"], row["pixels"]) for row in against["crossings"]] == [("", "", 6)]
+
+
+def test_crossings_against_loops():
+    rng = np.random.default_rng(5)
+    keys, others = rng.integers(0, 30, 80).astype(np.uint64), rng.integers(0, 30, 70).astype(np.uint64)
+    splits, theirs = rng.integers(0, 3, 80).astype(np.uint8), rng.integers(0, 3, 70).astype(np.uint8)
+    names = ["train", "val", "test"]
+    own = np.uint64(1) << theirs.astype(np.uint64)
+    found = cross(find_shared(keys, others), split_masks(keys, splits), own)
+    where = {int(key): {names[s] for s in splits[keys == key]} for key in set(keys.tolist()) - {0}}
+    for a, first in enumerate(names):
+        for b in range(3):
+            naive = sum(theirs[n] == b and first in where.get(int(others[n]), ()) for n in range(70))
+            assert found.count(a, b) == naive
+    bad = {"train": (), "val": ("train",), "test": ("train", "val")}
+    leaks = sum(any(s in bad[names[theirs[n]]] for s in where.get(int(others[n]), ())) for n in range(70))
+    assert found.leaks(names, names) == leaks > 0
+
+
+def test_splits_of_other_names_count_whole():
+    leaks = (("", ""), ("fold 1", "fold 1"), ("", "test"), ("train", ""), ("val", ""))
+    harmless = (("test", ""), ("", "train"), ("test", "fold 1"))
+    assert [is_leak(*way) for way in leaks + harmless] == [True] * 5 + [False] * 3
+    assert is_judged(["train"], ["test"])
+    assert not is_judged(["train", "test"], ["train"])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A table, a corpus that was prepared from it as the README says, and a benchmark built of the same table."""
+    folder = write_table(tmp_path_factory.mktemp("prepared"))
+    frame = pd.read_csv(folder / "table.csv")
+    frame["report"] = [f"there is finding number {n} in the left lung ." for n in range(len(frame))]
+    frame.to_csv(folder / "source.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CONVIRT_SALT", raising=False)
+        columns = ["--text-column", "report", "--patient-column", "patient", "--split-column", "split"]
+        source = ["--images", folder, "--table", folder / "source.csv", "--image-column", "image"]
+        cli.main(["prepare", "archive", *map(str, source), *columns, "--out", str(folder / "corpus")])
+    return folder
+
+
+def against_table(folder: Path, table: Path) -> tuple[object, ...]:
+    columns = ("--patient-column", "patient", "--split-column", "split")
+    return (folder / "corpus", "--against", table, "--against-images", folder, *columns)
+
+
+def test_hashed_ids_are_compared_with_the_table_they_come_from(prepared, tmp_path, monkeypatch):
+    monkeypatch.delenv("CONVIRT_SALT", raising=False)
+    against = run(*against_table(prepared, prepared / "source.csv"), "--out", tmp_path)["against"]
+    assert against["patients_compared"] is True
+    assert "the table that both come from" in against["patients_note"]
+    assert against["shared"]["patients"]["second"] == 12
+    digest = hashlib.sha256((prepared / "source.csv").read_bytes()).hexdigest()
+    bench = {"format": 1, "name": "b", "split": {"name": "s"}, "root": str(prepared), "sources": {"source.csv": digest}}
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "benchmark.json").write_text(json.dumps(bench))
+    (tmp_path / "bench" / "table.csv").write_text((prepared / "table.csv").read_text())
+    against = run(prepared / "corpus", "--against", tmp_path / "bench", "--out", tmp_path / "out")["against"]
+    assert against["shared"]["patients"]["second"] == 12
+
+
+def test_hashed_ids_are_compared_by_the_table_that_is_named(prepared, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CONVIRT_SALT", raising=False)
+    frame = pd.read_csv(prepared / "table.csv")
+    frame = frame[frame["split"] == "train"].iloc[:4].assign(split="train")
+    frame.to_csv(tmp_path / "other.csv", index=False)  # images of train in train: no leak, but who knows the patients
+    command = (*against_table(prepared, tmp_path / "other.csv"), "--out", tmp_path / "out")
+    with_salt = run(*command, "--salt-from", prepared / "source.csv")["against"]
+    assert with_salt["shared"]["patients"]["second"] == 4
+    without = run(*command)["against"]
+    assert without["patients_compared"] is False
+    assert "PATIENTS WERE NOT COMPARED: ids are hashed on one side only; give --salt-from" in without["verdict"]["line"]
+    assert "NOT COMPARED" in capsys.readouterr().out.strip().splitlines()[-1]
+    monkeypatch.setenv(cli.DEBUG, "1")
+    with pytest.raises(InputError, match="name the table it was made from"):
+        run(*command, "--salt-from", tmp_path / "other.csv")
+
+
+def test_strict_says_when_patients_were_not_compared(tmp_path, monkeypatch):
+    monkeypatch.delenv("CONVIRT_SALT", raising=False)
+    settings = {"ids": "hashed", "ids_mark": Identities("gone").mark()}
+    corpus = write_rows(tmp_path / "corpus", innocent_rows(30), settings)
+    other = write_rows(tmp_path / "other", innocent_rows(30, first=300))
+    command = (corpus, "--against", other, "--out", tmp_path / "out", "--strict")
+    with pytest.raises(SystemExit) as stopped:
+        run(*command)
+    assert stopped.value.code == 3
+    line = run(*command, "--distinct-patients")["against"]["verdict"]["line"]
+    assert line.endswith("Patients were not compared: ids of the two sides name different people.")
+
+
+def test_a_packed_table_gives_the_salt_of_what_it_holds(tmp_path):
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"image,patient"))
+    salts = {salt.value for salt in known_salts(tmp_path / "table.csv.gz")}
+    contents = ((tmp_path / "table.csv.gz").read_bytes(), b"image,patient")
+    assert {default_salt(hashlib.sha256(content).hexdigest()) for content in contents} <= salts
+
+
+def test_a_salt_of_ones_own_is_named_as_the_reason(tmp_path):
+    (tmp_path / "table.csv").write_text("image\n")
+    digest = hashlib.sha256(b"image\n").hexdigest()
+    corpus = Naming(kind="hashed", mark=Identities("own").mark(), table_mark=table_mark(digest))
+    salts = known_salts(tmp_path / "table.csv")
+    with pytest.raises(InputError, match="with a CONVIRT_SALT of its own"):
+        check_salt_from(tmp_path / "table.csv", salts, corpus)
+    with pytest.raises(InputError, match="no ids are hashed here"):
+        check_salt_from(tmp_path / "table.csv", salts, Naming(kind="plain"))
+    with pytest.raises(InputError, match="cannot be read"):
+        known_salts(tmp_path / "missing.csv")
 
 
 def write_table(folder: Path, rows: int = 12) -> Path:
@@ -369,6 +532,8 @@ def test_an_unreadable_image_is_counted_and_nothing_is_read_outside_the_root(tmp
     frame.to_csv(folder / "table.csv", index=False)
     audit = run(folder / "table.csv", "--images", folder / "images" / "..", "--out", tmp_path / "out")
     assert audit["unreadable"] == 5
+    said = "5 of 12 images could not be read and were not compared."
+    assert audit["verdict"]["line"].endswith(said)
     assert audit["pixels"]["images"] == 7
 
 
@@ -393,3 +558,21 @@ def test_mistakes_are_one_line(arguments, said, tmp_path, monkeypatch):
         cli.main(["inspect", *arguments])
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_not_one_readable_image_is_a_mistake(tmp_path, monkeypatch):
+    folder = write_table(tmp_path / "bench")
+    monkeypatch.setenv(cli.DEBUG, "1")
+    command = (folder / "table.csv", "--images", folder / "images", "--out", tmp_path / "out")
+    with pytest.raises(InputError, match=r"none of the 12 images of bench can be read below .*check --images"):
+        run(*command)
+    assert not (tmp_path / "out" / "inspect.html").exists()
+
+
+def test_a_column_of_splits_that_was_not_named_is_pointed_at(tmp_path):
+    folder = write_table(tmp_path / "bench")
+    verdict = run(folder / "table.csv", "--images", folder, "--out", tmp_path / "out")["verdict"]
+    assert verdict["line"] == "No splits were compared: if column 'split' holds them, give --split-column."
+    unnamed = run(folder / "table.csv", "--images", folder, "--split-column", "split", "--out", tmp_path / "out")
+    assert "PATIENTS WERE NOT COMPARED: none are named (--patient-column)" in unnamed["verdict"]["line"]
+    assert unnamed["verdict"]["unchecked"] is True

@@ -232,7 +232,10 @@ def test_too_many_failures_keep_the_shards_that_have_none(
     plans = make_plans(40, bad=False) + make_plans(PAIRS)[40:]
     message = refusal(plans, out, max_failures=0.02)
     assert "row 63, bad63.png: truncated or damaged image" in message
-    assert "more than max_failures = 0.02" in message
+    assert "more than --max-failures 0.02" in message
+    listed = (tmp_path / "corpus-failures.csv").read_text().splitlines()
+    assert listed[0] == "row,fate,reason,image,detail"
+    assert any(line.startswith("63,failed,") for line in listed[1:])
     kept = {path.stem for path in (work_folder(out) / "pieces").iterdir()}
     assert kept == {"00000", "00001", "00002", "00003"}
     log = tmp_path / "log"

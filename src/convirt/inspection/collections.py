@@ -12,13 +12,14 @@ import pandas as pd
 from convirt.data.corpora import Corpus
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_image
-from convirt.data.preparing.identities import Identities
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table, require_columns
 from convirt.errors import InputError
+from convirt.inspection.naming import Naming
 
 _ROWS_AT_ONCE = 64
+_LOOK_LIKE_SPLITS = ("split", "subset", "fold", "partition", "set", "dataset")
 _DEFAULT_SIZE = 256  # of images read beside nothing that says otherwise (A)
 
 
@@ -32,16 +33,6 @@ class Columns:
     text: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Naming:
-    """How patients are named, which decides whether two collections can be compared by patient."""
-
-    kind: str
-    """`hashed`, `plain`, or `unknown` where there are no patients."""
-    mark: str = ""
-    """Tells one salt from another; empty if ids are plain."""
-
-
 class Collection(Protocol):
     """Rows to inspect; a row is a pair of a corpus, or an image of a table."""
 
@@ -52,6 +43,8 @@ class Collection(Protocol):
     naming: Naming
     unreadable: int
     """Images that were asked for and could not be read."""
+    unnamed_split: str
+    """A column that looks like one of splits and was not named; empty if there is none."""
 
     def __len__(self) -> int: ...
 
@@ -70,7 +63,12 @@ class CorpusRows:
         self.name = path.resolve().name
         settings = self.corpus.settings
         kind = settings.get("ids", "plain")
-        self.naming = Naming(kind=kind, mark=settings.get("ids_mark", "") if kind == "hashed" else "")
+        table = settings.get("table")
+        self.naming = Naming(
+            kind=kind,
+            mark=settings.get("ids_mark", "") if kind == "hashed" else "",
+            table_mark=table.get("mark", "") if isinstance(table, dict) else "",
+        )
         self.about = {
             "kind": "corpus",
             "pairs": len(self.corpus),
@@ -82,6 +80,7 @@ class CorpusRows:
             self.about["sources"] = settings.get("sources", "plain")
             self.about["sources_with_patient"] = settings.get("sources_with_patient")  # older corpora do not say
         self.unreadable = 0
+        self.unnamed_split = ""
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -110,6 +109,8 @@ class TableRows:
     columns: Columns
     image_size: int = _DEFAULT_SIZE
     about: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    """Hashes of the tables that a benchmark was built from."""
     unreadable: int = 0
 
     def __post_init__(self) -> None:
@@ -120,7 +121,13 @@ class TableRows:
         named = [name for name in vars(self.columns).values() if name]
         require_columns(source, named)
         self._frame: pd.DataFrame = source.frame[named].apply(lambda column: column.str.strip())
-        self.naming = Naming(kind="plain" if self.columns.patient else "unknown")
+        kind = "plain" if self.columns.patient else "unknown"
+        self.naming = Naming(kind=kind, tables=(source.sha256, *self.sources))
+        self.unnamed_split = ""
+        if not self.columns.split:
+            self.unnamed_split = next(
+                (name for name in map(str, source.frame) if name.lower() in _LOOK_LIKE_SPLITS), ""
+            )
         self._real_root = self.images.resolve()
         self.about = {"kind": "table", "rows": len(self._frame), "sha256": source.sha256, **self.about}
 
@@ -128,10 +135,20 @@ class TableRows:
         return len(self._frame)
 
     def rows(self) -> Iterator[Pair]:
-        """Yield all rows; one whose image cannot be read comes without it and is counted."""
+        """Yield all rows; one whose image cannot be read comes without it and is counted.
+
+        Raises:
+            InputError: At the end, if not a single image could be read.
+        """
         self.unreadable = 0
         for place in range(len(self)):
             yield self.row(place)
+        if self.unreadable == len(self):
+            option = "" if self.about["kind"] == "benchmark" else f" and --image-column ({self.columns.image})"
+            raise InputError(
+                f"none of the {len(self):,} images of {self.name} can be read below {self.images}, the first being "
+                fXX
+            )
 
     def row(self, place: int) -> Pair:
         """Read one row."""
@@ -190,7 +207,8 @@ def _open_benchmark(path: Path, images: Path | None, image_size: int) -> TableRo
     try:
         about = json.loads((path / "benchmark.json").read_text(encoding="utf-8"))
         root, name, split = about["root"], about["name"], about["split"]["name"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        sources = tuple(map(str, about.get("sources", {}).values()))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is a damaged benchmark ({type(error).__name__}: {error}); build it again") from error
     return TableRows(
         path=path / "table.csv",
@@ -198,50 +216,5 @@ def _open_benchmark(path: Path, images: Path | None, image_size: int) -> TableRo
         columns=Columns(patient="patient", split="split"),
         image_size=image_size,
         about={"kind": "benchmark", "benchmark": name, "split_name": split},
+        sources=sources,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Whether, and how, the patients of two collections can be compared."""
-
-    possible: bool
-    note: str
-    hash_first: Identities | None = None
-    """Applied to the ids of the first collection before."""
-    hash_second: Identities | None = None
-    """Applied to the ids of the second."""
-
-
-def compare_naming(first: Naming, second: Naming, salt: str | None) -> Comparison:
-    """Decide whether patient ids of two collections mean the same.
-
-    Args:
-        first: How one names patients.
-        second: How the other does.
-        salt: The salt of the user's own, with which plain ids can be hashed like those of a corpus.
-    """
-    kinds = {first.kind, second.kind}
-    if "unknown" in kinds:
-        return Comparison(possible=False, note="one side names no patients (--patient-column)")
-    if kinds == {"plain"}:
-        note = "ids compared as they are written: if the two come from different archives, give --distinct-patients"
-        return Comparison(possible=True, note=note)
-    if kinds == {"hashed"}:
-        if first.mark and first.mark == second.mark:
-            return Comparison(possible=True, note="ids hashed with the same salt")
-        note = "ids are hashed with different salts; prepare both with the same CONVIRT_SALT to compare patients"
-        return Comparison(possible=False, note=note)
-    hashed = first if first.kind == "hashed" else second
-    identities = Identities(salt or "")
-    if salt and identities.mark() == hashed.mark:
-        note = "plain ids hashed with CONVIRT_SALT, the salt of the other side"
-        plain_first = first.kind == "plain"
-        return Comparison(
-            possible=True,
-            note=note,
-            hash_first=identities if plain_first else None,
-            hash_second=None if plain_first else identities,
-        )
-    note = "ids are hashed on one side only; set CONVIRT_SALT to the salt of that side to compare patients"
-    return Comparison(possible=False, note=note)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from convirt.inspection.findings import LISTED
+from convirt.inspection.crossings import is_leak
+from convirt.inspection.findings import LISTED, order_splits
 from convirt.inspection.leakage import Between
 from convirt.inspection.repeats import Shared
 from convirt.inspection.survey import Survey
 
 MEASURES = {
-    "patients": "patients with the same id",
+    "patients": "patients",
     "files": "images with the same source file",
     "pixels": "images with the same pixels",
     "near": "near-duplicate images, pixels not the same",
@@ -19,6 +20,7 @@ MEASURES = {
     "near_texts": "near-duplicate reports",
 }
 """What is compared; only the first four make a leak."""
+_ALL = 16  # combinations of splits that are all shown, empty ones too
 
 
 def describe_between(between: Between, first: Survey, second: Survey) -> dict[str, Any]:
@@ -50,16 +52,30 @@ def describe_between(between: Between, first: Survey, second: Survey) -> dict[st
         firsts[1],
         texts.alike_P,
     )
-    for name, counts in between.counts.items():
-        shared[name]["by_split"] = counts
+    for name, found in between.crossings.items():
+        shared[name]["by_split"] = found.by_split(*between.splits)
     return {
         "patients_compared": between.patients is not None,
-        "patients_note": between.comparison,
         "near_checked": between.near.checked,
         "look_alikes": len(between.near.doubtful_P2),
         "near_unchecked": between.near.unchecked,
+        "crossings": _by_split(between),
         "shared": {name: {"what": what, **shared[name]} for name, what in MEASURES.items() if name in shared},
     }
+
+
+def _by_split(between: Between) -> list[dict[str, Any]]:
+    """How much of each kind is in which split of the one and of the other; all splits, unless there are many."""
+    firsts, seconds = between.splits
+    kinds = [kind for kind in MEASURES if kind in between.crossings]
+    rows = []
+    for first in order_splits(firsts):
+        for second in order_splits(seconds):
+            places = firsts.index(first), seconds.index(second)
+            counts = {kind: between.crossings[kind].count(*places) for kind in kinds}
+            if any(counts.values()) or len(firsts) * len(seconds) <= _ALL:
+                rows.append({"first": first, "second": second, "leak": is_leak(first, second), **counts})
+    return rows
 
 
 def _describe(

@@ -11,22 +11,25 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from convirt.data.preparing.identities import SALT
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import findings as f
-from convirt.inspection.collections import Collection, Columns, Comparison, compare_naming, open_collection
+from convirt.inspection.collections import Collection, Columns, open_collection
 from convirt.inspection.comparing import describe_between
 from convirt.inspection.gallery import SHOWN, alike_images, sample_rows
 from convirt.inspection.leakage import Between, Within, image_reader, look_between, look_within
+from convirt.inspection.naming import Comparison, check_salt_from, compare_naming, known_salts
 from convirt.inspection.page import render
 from convirt.inspection.printing import print_audit
 from convirt.inspection.survey import Survey, take_survey
+from convirt.inspection.verdicts import judge_between, judge_within
 from convirt.versions import versions
 
 FORMAT = 1
 LEAKAGE = 1
 """Exit status of `--strict` after leakage."""
+UNCHECKED = 3
+"""Exit status of `--strict` if none was found, but patients could not be compared."""
 
 
 def inspect(
@@ -43,6 +46,7 @@ def inspect(
     split_column: str | None = None,
     text_column: str | None = None,
     distinct_patients: bool = False,
+    salt_from: Path | None = None,
 ) -> Path:
     """Audit a corpus, a benchmark folder or a labelled table; with --against, also find what it shares with another.
 
@@ -50,52 +54,72 @@ def inspect(
     source files, identical and near-duplicate images across splits (or on both sides); repeated reports and sentences;
     identifiers left in reports. The last line is a verdict; the exit status is 0 whatever it says, unless --strict.
 
+    Between the two, the first is what a network is pretrained on and --against what it is tested on: what leads from
+    train into val or test, or from val into test, is leakage. What lies in train of both is counted by split and judged
+    harmless, as is the first one's test. A side without splits counts whole; splits of other names do too.
+
     Args:
         corpus: Prepared corpus, benchmark folder, or CSV or Parquet table.
         against: Another one; what the two share is leakage from one to the other.
         out: Folder for inspect.html and inspect.json; by default CORPUS-inspect beside the corpus.
         no_images: Give counts and row numbers only: no pixels, no report text, no ids, no file names, so that the page
             and the file may leave the house.
-        strict: Exit with status 1 if there is leakage, for use in scripts. Equal reports alone are no leakage.
+        strict: For scripts: exit with status 1 if there is leakage, and with 3 if none was found but patients could not
+            be compared. Equal reports alone are no leakage.
         images: Folder that the image paths of a table start from; a benchmark knows its own.
         against_images: The same for --against.
         image_column: Column of a table with the path of the image.
         patient_column: Column of a table with the patient.
         split_column: Column of a table with the split.
         text_column: Column of a table with the report.
-        distinct_patients: Ids of the two sides name different people (two archives that both count from 1): do not
-            compare them.
+        distinct_patients: The two sides are of different people (two archives that both count from 1): do not compare
+            their ids, and do not miss it.
+        salt_from: Table that a corpus with hashed ids was prepared from (without CONVIRT_SALT): plain ids of the other
+            side are hashed alike and compared. Not needed if the other side is that table or a benchmark built of it.
 
     Returns:
         The page.
 
     Raises:
-        InputError: Nothing to inspect there, or the folder cannot be written.
+        InputError: Nothing to inspect there, not one image can be read, --salt-from is not the table of the corpus, or
+            the folder cannot be written.
     """
     columns = Columns(image=image_column, patient=patient_column, split=split_column, text=text_column)
     collection = open_collection(corpus, images, columns)
     size = collection.about.get("image_size")
     other = open_collection(against, against_images or images, columns, size) if against else None
+    comparison = _compare(collection, other, distinct_patients, salt_from)
     folder = _prepare_folder(Path(out) if out else Path(f"{os.path.abspath(corpus)}-inspect"))
-    audit, gallery, leak = _audit(collection, other, Path(corpus), not no_images, distinct_patients)
+    audit, gallery = _audit(collection, other, Path(corpus), not no_images, comparison)
     page = folder / "inspect.html"
     _write(page, render(audit, gallery))
     _write(folder / "inspect.json", json.dumps(audit, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     print_audit(audit, page)
-    if strict and leak:
-        raise SystemExit(LEAKAGE)
+    verdicts = [audit["verdict"], *([audit["against"]["verdict"]] if other else [])]
+    for failure, status in (("leak", LEAKAGE), ("unchecked", UNCHECKED)):
+        if strict and any(verdict[failure] for verdict in verdicts):
+            raise SystemExit(status)
     return page
 
 
+def _compare(
+    collection: Collection, other: Collection | None, distinct_patients: bool, salt_from: Path | None
+) -> Comparison:
+    """Decide how patients are compared, before the work."""
+    sides = [side.naming for side in (collection, other) if side]
+    salts = known_salts(salt_from, *sides)
+    check_salt_from(salt_from, salts, *sides)
+    if other is None:
+        return Comparison(possible=False, note="")
+    if distinct_patients:
+        return Comparison(possible=False, note="ids of the two sides name different people", declined=True)
+    return compare_naming(collection.naming, other.naming, salts)
+
+
 def _audit(
-    collection: Collection, other: Collection | None, path: Path, show: bool, distinct_patients: bool
-) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Return the audit, the pictures for its page, and whether there is leakage."""
-    comparison = Comparison(possible=False, note="")
-    if other is not None:
-        comparison = compare_naming(collection.naming, other.naming, os.environ.get(SALT))
-        if distinct_patients:
-            comparison = Comparison(possible=False, note="ids of the two sides name different people")
+    collection: Collection, other: Collection | None, path: Path, show: bool, comparison: Comparison
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the audit, and the pictures for its page."""
     survey = _survey(collection, comparison.hash_first)
     within = look_within(survey, collection)
     audit: dict[str, Any] = {
@@ -116,29 +140,26 @@ def _audit(
         "sentences": f.describe_sentences(survey, collection, show),
         "identifiers": f.describe_identifiers(survey, show),
     }
-    reasons = within.reasons() if len(survey.splits) > 1 else []
+    audit["verdict"] = judge_within(within, survey, collection)
     gallery: dict[str, Any] = {"sample": [], "within": [], "between": []}
     if show:
         gallery["sample"] = sample_rows(collection)
         gallery["within"] = _within_pictures(within, survey, collection)
-    audit["verdict"] = _verdict("across its splits", reasons, len(survey.splits) > 1)
     if other is not None:
         second = _survey(other, comparison.hash_second)
-        between = look_between(
-            survey, collection, second, other, patients=comparison.possible, comparison=comparison.note
-        )
+        between = look_between(survey, collection, second, other, patients=comparison.possible)
         audit["against"] = {
             "name": other.name if show else "",
             "about": other.about,
             "unreadable": other.unreadable,
             "splits": f.count_splits(second),
+            "patients_note": comparison.note,
             **describe_between(between, survey, second),
-            "verdict": _verdict("between the two", between.reasons(), True),
+            "verdict": judge_between(between, comparison, (survey, second), (collection, other)),
         }
-        reasons = reasons + between.reasons()
         if show:
             gallery["between"] = _between_pictures(between, survey, collection, second, other)
-    return audit, gallery, bool(reasons)
+    return audit, gallery
 
 
 def _survey(collection: Collection, identities: Any) -> Survey:
@@ -147,17 +168,6 @@ def _survey(collection: Collection, identities: Any) -> Survey:
 
     rename = (lambda name: identities.of("patient", name)) if identities else None
     return take_survey(collection, rename=rename, follow=follow)
-
-
-def _verdict(where: str, reasons: list[str], possible: bool) -> dict[str, Any]:
-    if not possible:
-        return {"leak": False, "line": "One split only: nothing can leak between splits."}
-    if reasons:
-        return {"leak": True, "line": f"LEAKAGE {where}: {'; '.join(reasons)}."}
-    return {
-        "leak": False,
-        "line": f"No leakage found {where}, by patient, source file, pixels or near-duplicate image.",
-    }
 
 
 def _within_pictures(within: Within, survey: Survey, collection: Collection) -> list[dict[str, Any]]:

@@ -1,17 +1,19 @@
 """What one split of a collection shares with another, and what a collection shares with a second one.
 
 A verdict of leakage rests on patients and pictures. Equal or similar reports alone are no proof, since normal reports
-repeat: they are counted and named, and left to the reader.
+repeat: they are counted and named, and left to the reader. Between two collections, what is shared is a leak if it
+leads from what the first trains on into what the second tests on (`convirt.inspection.crossings`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from convirt.data.records import ImageRecord
 from convirt.inspection.collections import Collection
+from convirt.inspection.crossings import Crossings, cross
 from convirt.inspection.near_images import NearImages, find_near_images
 from convirt.inspection.near_texts import NearTexts, find_near_texts
 from convirt.inspection.repeats import (
@@ -132,9 +134,7 @@ class Between:
     """What two collections share."""
 
     patients: Shared | None
-    """None if patients cannot be compared."""
-    comparison: str
-    """How patients were compared, or why not."""
+    """Each patient once; None if patients cannot be compared."""
     files: Shared
     pixels: Shared
     near: NearImages
@@ -144,18 +144,36 @@ class Between:
     telling: int
     """Rows of the second with the same report as a row of the first, long, and of one patient on either side."""
     near_texts: NearTexts
-    counts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Pairs by the splits that they join."""
+    crossings: dict[str, Crossings]
+    """Shared items of each kind by the splits that they join."""
+    splits: tuple[list[str], list[str]]
+    """Names of the splits of the two."""
 
     def reasons(self) -> list[str]:
-        """What the two share in pictures and people."""
+        """What the two share in pictures and people that leads from training into testing."""
+        names = {
+            "patients": "patients of the other side",
+            "files": "images with the same source file",
+            "pixels": "images with the same pixels",
+            "near": "near-duplicate images",
+        }
         found = [
-            (self.patients.second if self.patients else 0, "rows of patients of the other side"),
-            (self.files.second, "images with the same source file"),
-            (self.pixels.second, "images with the same pixels"),
-            (len(np.unique(self.near.pairs_P2[:, 1])), "near-duplicate images"),
+            (self.crossings[kind].leaks(*self.splits), what) for kind, what in names.items() if kind in self.crossings
         ]
         return [f"{count:,} {what}" for count, what in found if count]
+
+    def ways(self, kind: str) -> list[str]:
+        """From where into where items of a kind leak, where splits have names."""
+        cells = self.crossings[kind].by_split(*self.splits) if kind in self.crossings else []
+        return [f"{cell['first'] or 'all'} into {cell['second'] or 'all'}" for cell in cells if _is_named_leak(cell)]
+
+    def harmless(self) -> bool:
+        """Whether they share something that is no leak."""
+        return any(len(found.first_N) for kind, found in self.crossings.items() if kind != "texts")
+
+
+def _is_named_leak(cell: dict[str, Any]) -> bool:
+    return bool(cell["leak"] and (cell["first"] or cell["second"]))
 
 
 class Joined:
@@ -176,7 +194,7 @@ class Joined:
 
 
 def look_between(
-    first: Survey, collection: Collection, second: Survey, other: Collection, *, patients: bool, comparison: str
+    first: Survey, collection: Collection, second: Survey, other: Collection, *, patients: bool
 ) -> Between:
     """Find what two collections share.
 
@@ -186,29 +204,25 @@ def look_between(
         second: Survey of the other one.
         other: What that is of.
         patients: Whether patient hashes of the two mean the same.
-        comparison: How patients are compared, or why not.
     """
-    rows, others = first.column("row_I"), second.column("row_I")
     files, pixels, texts = (
         find_shared(first.column(name), second.column(name)) for name in ("source_I", "pixels_I", "text_R")
     )
-    shared = find_shared(first.column("patient_R"), second.column("patient_R")) if patients else None
     near = _near_between(first, collection, second, other)
     near_shared = Shared(
         pairs_P2=near.pairs_P2, first=len(np.unique(near.pairs_P2[:, 0])), second=len(np.unique(near.pairs_P2[:, 1]))
     )
-    split_I, split_J = first.column("split_R")[rows], second.column("split_R")[others]
-    counts = {
-        name: found.by_split(split_I, first.splits, split_J, second.splits)
-        for name, found in (("files", files), ("pixels", pixels), ("near", near_shared))
+    crossings = {
+        "files": cross(files, _masks(first, "source_I"), _own_splits(second, "source_I")),
+        "pixels": cross(pixels, _masks(first, "pixels_I"), _own_splits(second, "pixels_I")),
+        "near": cross(near_shared, _masks(first, "pixels_I"), _masks(second, "pixels_I")),
+        "texts": cross(texts, _masks(first, "text_R"), _own_splits(second, "text_R")),
     }
-    of_rows = (first.column("split_R"), first.splits, second.column("split_R"), second.splits)
-    counts["texts"] = texts.by_split(*of_rows)
+    shared = _shared_patients(first, second) if patients else None
     if shared:
-        counts["patients"] = shared.by_split(*of_rows)
+        crossings["patients"] = cross(shared, _masks(first, "patient_R"), _masks(second, "patient_R"))
     return Between(
         patients=shared,
-        comparison=comparison,
         files=files,
         pixels=pixels,
         near=near,
@@ -216,8 +230,31 @@ def look_between(
         texts=texts,
         telling=_telling(first, second, texts),
         near_texts=_near_texts_between(first, collection, second, other),
-        counts=counts,
+        crossings=crossings,
+        splits=(first.splits, second.splits),
     )
+
+
+def _splits_of(survey: Survey, name: str) -> np.ndarray:
+    split_R = survey.column("split_R")
+    return split_R[survey.column("row_I").astype(np.int64)] if name.endswith("_I") else split_R
+
+
+def _masks(survey: Survey, name: str) -> np.ndarray:
+    """The splits in which the key of each item occurs, as bits."""
+    return split_masks(survey.column(name), _splits_of(survey, name))
+
+
+def _own_splits(survey: Survey, name: str) -> np.ndarray:
+    """The split of each item itself, as a bit."""
+    return np.uint64(1) << _splits_of(survey, name).astype(np.uint64)
+
+
+def _shared_patients(first: Survey, second: Survey) -> Shared:
+    """The patients of both, each by its first row."""
+    found = find_shared(first.column("patient_R"), second.column("patient_R"))
+    _, once = np.unique(found.pairs_P2[:, 0], return_index=True)  # the first row there stands for the patient
+    return Shared(pairs_P2=found.pairs_P2[np.sort(once)], first=len(once), second=len(once))
 
 
 def _near_between(first: Survey, collection: Collection, second: Survey, other: Collection) -> NearImages:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jinja2
 
+from convirt.inspection.printing import KINDS
+
 
 def bars(counts: dict[str, int]) -> list[dict[str, Any]]:
     """Counts as bars: a label, a count, its share of all, and a width in percent of the largest."""
@@ -37,4 +39,4 @@ def render(audit: dict[str, Any], gallery: dict[str, Any]) -> str:
     environment.filters["thousands"] = lambda value: f"{value:,}"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     template = environment.from_string(files("convirt.inspection").joinpath("templates/inspect.html").read_text())
-    return template.render(a=audit, gallery=gallery, bars=bars, columns=columns)
+    return template.render(a=audit, gallery=gallery, bars=bars, columns=columns, kinds=KINDS)

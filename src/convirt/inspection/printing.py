@@ -6,6 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+KINDS = {"patients": "patients", "files": "files", "pixels": "pixels", "near": "near-duplicates", "texts": "reports"}
+"""What is shared by split -> its column."""
+
 
 def print_audit(audit: dict[str, Any], page: Path, console: Console | None = None) -> None:
     """Print what matters most of an audit, and where the rest is."""
@@ -14,8 +17,7 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
     console.print(_repetitions(audit["within"]))
     if audit["identifiers"]["texts"]:
         console.print(_identifiers(audit["identifiers"]))
-        missed = audit["identifiers"]["cannot_find"]
-        console.print(f"not found by rules: {'; '.join(missed)}", style="dim", markup=False, highlight=False)
+        console.print("rules do not find everything: the page lists what they miss", style="dim", highlight=False)
     if telling := audit["about"].get("sources_with_patient"):
         console.print(
             f"{telling:,} source paths hold the id of their patient, although ids are hashed: prepare with "
@@ -26,13 +28,15 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
         )
     if "against" in audit:
         console.print(_shared(audit["against"]))
+        if len(audit["against"]["crossings"]) > 1:
+            console.print(_crossings(audit["against"]["crossings"]))
         console.print(f"patients: {audit['against']['patients_note']}", markup=False, soft_wrap=True)
     for side in filter(None, (audit, audit.get("against"))):
         if side["unreadable"]:
             console.print(f"{side['unreadable']} images could not be read", style="yellow")
     console.print(f"wrote {page} and {page.with_suffix('.json').name}", markup=False, soft_wrap=True)
     for verdict in [audit["verdict"], *([audit["against"]["verdict"]] if "against" in audit else [])]:
-        style = "bold red" if verdict["leak"] else "bold green"
+        style = "bold red" if verdict["leak"] else "bold yellow" if verdict["unchecked"] else "bold green"
         console.print(verdict["line"], style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -52,7 +56,7 @@ def _counts(audit: dict[str, Any]) -> Table:
 
 
 def _repetitions(within: dict[str, Any]) -> Table:
-    table = _table("Repetitions", "what", "groups", "more", "across splits", "patients")
+    table = _table("Repetitions", "what", "groups", "beyond the first", "across splits", "across patients")
     for title, name in (("same source file", "files"), ("same pixels", "pixels"), ("same report", "reports")):
         found = within[name]
         table.add_row(title, *(f"{found[key]:,}" for key in ("groups", "surplus", "across_splits", "across_patients")))
@@ -87,4 +91,16 @@ def _shared(against: dict[str, Any]) -> Table:
         table.add_row(row["what"], f"{row['first']:,}", f"{row['second']:,}")
         if "telling" in row:
             table.add_row("  long, and of one patient on either side", "", f"{row['telling']:,}")
+    return table
+
+
+def _crossings(crossings: list[dict[str, Any]]) -> Table:
+    kinds = [kind for kind in KINDS if kind in crossings[0]]
+    table = _table("Shared, by split", "here", "there", *(KINDS[kind] for kind in kinds), "counts as")
+    table.columns[1].justify = "left"
+    table.columns[-1].justify = "left"
+    for row in crossings:
+        found = any(row[kind] for kind in kinds if kind != "texts")
+        meaning = ("LEAKAGE" if row["leak"] else "harmless") if found else ""
+        table.add_row(row["first"] or "all", row["second"] or "all", *(f"{row[kind]:,}" for kind in kinds), meaning)
     return table

@@ -3,7 +3,6 @@
 Shapes: N items, G groups of two or more, P pairs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,16 +100,6 @@ class Shared:
     """Items of the first that are in the second."""
     second: int
     """Items of the second that are in the first."""
-
-    def by_split(
-        self, split_first: np.ndarray, names: Sequence[str], split_second: np.ndarray, others: Sequence[str]
-    ) -> list[dict[str, object]]:
-        """Count the pairs by the splits that they join."""
-        codes = split_first[self.pairs_P2[:, 0]].astype(np.int64) * MOST_SPLITS + split_second[self.pairs_P2[:, 1]]
-        return [
-            {"first": names[code // MOST_SPLITS], "second": others[code % MOST_SPLITS], "pairs": int(count)}
-            for code, count in zip(*np.unique(codes, return_counts=True), strict=True)
-        ]
 
 
 def find_shared(first_N: np.ndarray, second_N: np.ndarray) -> Shared:

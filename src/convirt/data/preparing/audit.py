@@ -175,12 +175,14 @@ class Audit:
             for title, found in counts.items()
         }
 
-    def write_csv(self, path: Path) -> None:
-        """Write every entry as a row of a CSV table, in the order in which they were made."""
+    def write_csv(self, path: Path, *, failed: bool = False) -> None:
+        """Write every entry as a row of a CSV table, in the order in which they were made; or the failed alone."""
         with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("row", "fate", "reason", "image", "detail"))
             for entry in self.entries():
+                if failed and entry.fate != "failed":
+                    continue
                 writer.writerow((entry.row, entry.fate, entry.reason, entry.image, entry.detail))
 
     def to_table(self) -> Table:

@@ -17,6 +17,11 @@ SALT = "CONVIRT_SALT"
 """Environment variable: the salt of hashed ids. Corpora made with the same one know a patient by the same id."""
 
 
+def default_salt(content: str) -> str:
+    """Return the salt where the user gives none, made of the hash of the source's content."""
+    return hashlib.sha256(f"convirt salt {content}".encode()).hexdigest()
+
+
 def table_mark(digest: str) -> str:
     """Return what a corpus may say of its source table: a hash of the hash, which the default salt is made of."""
     return hashlib.sha256(f"convirt table {digest}".encode()).hexdigest()
@@ -44,7 +49,7 @@ class Identities:
         """Take the salt from the environment or, if it has none, from the hash of the source's content."""
         if options.ids == "plain":
             return cls("")
-        salt = os.environ.get(SALT) or hashlib.sha256(f"convirt salt {content}".encode()).hexdigest()
+        salt = os.environ.get(SALT) or default_salt(content)
         return cls(salt, sources=options.sources == "hashed")
 
     def of(self, kind: Literal["patient", "pair", "source"], name: str) -> str:

@@ -7,6 +7,7 @@ are there the corpus gets its name. No image ever passes through this process, s
 
 import errno
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def prepare_corpus(
         InputError: Too many unusable rows, no pair left, `out` is taken, or its unfinished work is of another kind.
     """
     out = Path(out)
-    _check_failures(audit, audit.failures, options.max_failures)
+    _check_failures(audit, out, options.max_failures)
     if not plans:
         raise _none_left(audit)
     digest = _digest_plans(plans)
@@ -124,12 +125,20 @@ def _digest_plans(plans: Sequence[PairPlan]) -> str:
     return digest.hexdigest()
 
 
-def _check_failures(audit: Audit, failures: int, max_failures: float) -> None:
-    if failures > max_failures * audit.considered:
-        raise InputError(
-            f"{failures} of {audit.considered} rows cannot be used, more than max_failures = {max_failures:g}; "
-            f"nothing was written; first: {audit.first_failure}; correct the rows or raise --max-failures"
-        )
+def _check_failures(audit: Audit, out: Path, max_failures: float) -> None:
+    """Give up if too many rows have failed so far, and leave a list of them beside the corpus that is not made."""
+    if audit.failures <= max_failures * audit.considered:
+        return
+    listed = out.with_name(f"{out.name}-failures.csv")
+    part = listed.with_name(f".{listed.name}.part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    audit.write_csv(part, failed=True)
+    os.replace(part, listed)
+    raise InputError(
+        f"{audit.failures} of {audit.considered} rows cannot be used, more than --max-failures {max_failures:g}; "
+        f"no corpus was written, {listed} lists what was found so far, first: {audit.first_failure}; correct the rows "
+        "(or the folder that their paths start from), or raise --max-failures"
+    )
 
 
 def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: Job, options: Options, audit: Audit) -> None:
@@ -174,7 +183,7 @@ def _judge(work: Unfinished, audit: Audit, failures: int, max_failures: float) -
         _enter(audit, piece)
         if piece["failures"]:
             work.discard(number)
-    _check_failures(audit, audit.failures, max_failures)
+    _check_failures(audit, work.out, max_failures)
 
 
 def _enter(audit: Audit, piece: Mapping[str, Any]) -> None:

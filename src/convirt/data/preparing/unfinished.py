@@ -47,6 +47,7 @@ class Unfinished:
     """The work folder of one corpus, held by one process.
 
     Attributes:
+        out: The corpus to be.
         folder: The work folder.
         corpus: The folder in it that becomes the corpus.
         complete: Whether the corpus had its name already when an earlier command was killed.
@@ -57,7 +58,7 @@ class Unfinished:
         self.corpus = folder / "corpus"
         self.complete = complete
         self._pieces = folder / "pieces"
-        self._out = out
+        self.out = out
 
     @classmethod
     @contextmanager
@@ -135,8 +136,8 @@ class Unfinished:
 
     def publish(self) -> None:
         """Give the corpus its name and remove what is left. A kill in between is taken up by `claim`."""
-        check_free(self._out)
-        os.replace(self.corpus, self._out)
+        check_free(self.out)
+        os.replace(self.corpus, self.out)
         self.remove()
 
     def remove(self) -> None:
