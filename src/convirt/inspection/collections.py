@@ -147,7 +147,7 @@ class TableRows:
             option = "" if self.about["kind"] == "benchmark" else f" and --image-column ({self.columns.image})"
             raise InputError(
                 f"none of the {len(self):,} images of {self.name} can be read below {self.images}, the first being "
-                fXX
+                f"{self._frame.iloc[0][self.columns.image]!r}; check --images (--against-images){option}"
             )
 
     def row(self, place: int) -> Pair:
