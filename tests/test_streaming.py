@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -318,6 +319,28 @@ def test_pairs_may_be_read_at_random_too(disk: Corpus, exported: Path) -> None:
     for index in np.random.default_rng(0).permutation(len(corpus))[:60]:
         assert corpus.pair(int(index)).pair_id == f"pair{index}"
         assert corpus.held() <= 5
+
+
+@pytest.mark.parametrize("what", ["a picture", "a word"])
+def test_a_damaged_corpus_is_not_exported(disk: Corpus, tmp_path: Path, what: str) -> None:
+    """Exported, it would have fresh hashes, and nobody would ever notice."""
+    copy = tmp_path / "corpus"
+    shutil.copytree(disk.path, copy)
+    shard = sorted(copy.glob("data-*.arrow"))[0]
+    content = bytearray(shard.read_bytes())
+    if what == "a picture":
+        start = content.index(b"IDAT") + 12
+        content[start : start + 40] = bytes(40)
+    else:
+        word = disk.pair(0).sentences[0].encode()
+        start = content.index(word)
+        content[start : start + 3] = b"Zzz"
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match="damaged") as error:
+        export(copy, str(tmp_path / "out"))
+    assert "\n" not in str(error.value)
+    assert str(copy) in str(error.value)
+    assert not (tmp_path / "out" / "corpus.json").exists()
 
 
 def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:

@@ -60,9 +60,18 @@ def shard_name(number: int) -> str:
 
 
 def pixels(image: ImageRecord) -> np.ndarray:
-    """Return the pixels of a prepared image: [H, W], uint8, or uint16 if it was encoded with 16 bits."""
-    with Image.open(io.BytesIO(image.encoded)) as opened:
-        return np.array(opened)
+    """Return the pixels of a prepared image: [H, W], uint8, or uint16 if it was encoded with 16 bits.
+
+    Raises:
+        InputError: Its bytes are damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(image.encoded)) as opened:
+            return np.array(opened)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"the prepared image of {image.source!r} is damaged ({error}); prepare the corpus again"
+        ) from error
 
 
 class ShardWriter:
@@ -92,10 +101,7 @@ class ShardWriter:
             raise InputError(f"pair {pair.pair_id!r}: split {pair.split!r} is none of {', '.join(SPLITS)}")
         if not pair.images or not pair.sentences:
             raise InputError(f"pair {pair.pair_id!r} needs at least one image and one sentence")
-        row = asdict(pair)
-        for image in row["images"]:
-            del image["content"]
-        row["attributes"] = [{"name": name, "value": value} for name, value in pair.attributes.items()]
+        row = _stored(pair)
         self._rows.append(row)
         self.digests.append(_digest(pair, row, self.image_size))
         self.counts.update(
@@ -129,6 +135,24 @@ class ShardWriter:
             self.close()
         else:
             self._sink.close()
+
+
+def _stored(pair: Pair) -> dict[str, Any]:
+    """A pair as a row of a shard's table."""
+    row = asdict(pair)
+    for image in row["images"]:
+        del image["content"]
+    row["attributes"] = [{"name": name, "value": value} for name, value in pair.attributes.items()]
+    return row
+
+
+def pair_digest(pair: Pair, image_size: int) -> bytes:
+    """The hash of a pair's content that `Fingerprint` is made of, from what its shard holds.
+
+    Raises:
+        InputError: An image of it cannot be decoded, or has another size.
+    """
+    return _digest(pair, _stored(pair), image_size)
 
 
 def _digest(pair: Pair, row: dict[str, Any], image_size: int) -> bytes:

@@ -33,6 +33,8 @@ from convirt.data.loading.streaming import (
     sealed,
     shard_record,
 )
+from convirt.data.records import Pair
+from convirt.data.shards import Fingerprint, pair_digest
 from convirt.errors import InputError
 
 AUDIT = "audit.json"
@@ -67,13 +69,21 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
         raise InputError(f"{out} holds another corpus; choose another --out")
     layout = list(lay_out(pairs, int(shard_mib * 2**20)))
     files = []
+    digests = [b""] * len(pairs)
     for number, (split, indices) in enumerate(track(layout, "writing", transient=True)):
-        data = _parquet(pairs.table(indices))
+        table = pairs.table(indices)
+        for index, row in zip(indices, table.to_pylist(), strict=True):
+            digests[index] = _digest(pairs, row)
+        data = _parquet(table)
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"{split}-{number:05d}-{sha256[:16]}.parquet"
         if standing.get(name) != len(data):
             remote.write(name, data)
         files.append(ShardFile(file=name, split=split, pairs=len(indices), bytes=len(data), sha256=sha256))
+    found = Fingerprint(pairs.image_size)
+    found.update(digests)
+    if found.hexdigest() != pairs.fingerprint:
+        raise InputError(f"{corpus} is damaged: its content has another fingerprint than it says; prepare it again")
     _finish(pairs, remote, files, np.concatenate([indices for _, indices in layout]))
     if verify:
         for file in track(files, "reading back", transient=True):
@@ -82,6 +92,14 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     mib = sum(file.bytes for file in files) / 2**20
     Console().print(f"wrote {len(written)} pairs in {len(files)} shards, {mib:.1f} MiB, to {out}", soft_wrap=True)
     return out
+
+
+def _digest(corpus: Corpus, row: dict[str, Any]) -> bytes:
+    """Hash a pair as it lies in the corpus."""
+    try:
+        return pair_digest(Pair.from_row(row), corpus.image_size)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{corpus.path} is damaged, pair {row['pair_id']!r}: {error}") from error
 
 
 def lay_out(corpus: Corpus, limit: int) -> Iterator[tuple[str, np.ndarray]]:
