@@ -1,5 +1,7 @@
 """The command: quick to start, one line for every mistake, and documented as it is."""
 
+import importlib
+import inspect
 import io
 import re
 import runpy
@@ -7,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from convirt import __version__, cli
+from convirt.signatures import signature_of
+from convirt.wording import spelled
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,6 +52,59 @@ def test_nothing_heavy_is_imported_before_a_verb_runs(call):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_help_of_no_verb_imports_what_is_heavy():
+    heavy = "{'torch', 'torchvision', 'timm', 'transformers', 'pandas', 'sklearn', 'scipy', 'matplotlib', 'numpy'}"
+    done = python(
+        "-c",
+        "import contextlib, sys; from convirt import cli\n"
+        "for name in cli.VERBS:\n"
+        "    with contextlib.suppress(SystemExit): cli.main([*name.split(), '--help'])\n"
+        "    with contextlib.suppress(SystemExit): cli.main([*name.split(), '--no-such-option'])\n"
+        f"    loaded = {heavy} & set(sys.modules)\n"
+        "    assert not loaded, (name, loaded)",
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.count("usage: convirt ") == len(cli.VERBS)
+
+
+@pytest.mark.parametrize("name", [name for name in cli.VERBS if name != "pretrain"])
+def test_arguments_read_from_the_source_are_those_of_the_function(name):
+    module, function_name = cli.VERBS[name].target.split(":")
+    function = getattr(importlib.import_module(module), function_name)
+    read, doc = signature_of(module, function_name)
+    hints = get_type_hints(function, include_extras=True)
+    assert doc == inspect.getdoc(function)
+    for parameter, own in zip(read.parameters.values(), inspect.signature(function).parameters.values(), strict=True):
+        assert (parameter.name, parameter.kind, parameter.default) == (own.name, own.kind, own.default)
+        assert parameter.annotation == hints[own.name]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("group", ["prepare", "benchmark"])
+def test_a_group_lists_its_verbs(group, arguments, capsys):
+    cli.main([group, *arguments])
+    said = capsys.readouterr().out
+    assert f"usage: convirt {group} NAME" in said
+    for name, verb in cli.VERBS.items():
+        assert (f"  {name} " in said and verb.summary in said) == name.startswith(f"{group} ")
+    assert set(cli.GROUPS) == {name.split()[0] for name in cli.VERBS if " " in name}
+
+
+def test_settings_are_spelled_as_options_and_what_is_the_users_is_not():
+    names = {"seeds", "table", "image_column", "size", "transform", "transform.size"}
+    for message, said in {
+        "seeds must be at least 1": "--seeds must be at least 1",
+        "transform.size must be 2": "--transform.size must be 2",
+        "transform.kind.x must be 2": "--transform.kind.x must be 2",
+        "give image_column or its table": "give --image-column or its table",
+        "table t.csv has no column 'image_column'": "table t.csv has no column 'image_column'",
+        "no file a/image_column.csv, image_column.csv; see --image-column": (
+            "no file a/image_column.csv, image_column.csv; see --image-column"
+        ),
+    }.items():
+        assert spelled(message, names) == said
+
+
 def test_help_names_every_verb_and_version_is_the_packages(capsys):
     cli.main([])
     said = capsys.readouterr().out
@@ -56,6 +114,10 @@ def test_help_names_every_verb_and_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f"convirt {__version__}\n"
 
 
+CLASSIFY = ["classify", "run", "--table", "t", "--images", "i", "--out", "o"]
+RETRIEVE = ["retrieve", *CLASSIFY[1:]]
+PREPARE = ["prepare", "archive", "--images", "i", "--table", "t", "--image-column", "a", "--text-column", "b"]
+PREPARE += ["--patient-column", "c", "--out", "o"]
 PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
 
 
@@ -63,7 +125,9 @@ PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
     ("arguments", "said"),
     [
         (["bogus"], "unknown verb 'bogus'; known are demo, phantom"),
-        (["prepare"], "unknown verb 'prepare'; known are prepare archive"),
+        (["clasify", "run"], "unknown verb 'clasify' (did you mean classify?); known are demo, "),
+        (["bencmark", "table"], "unknown verb 'bencmark' (did you mean benchmark table?)"),
+        (["prepare", "archiv"], "unknown verb 'prepare archiv' (did you mean prepare archive?)"),
         (["prepare", "bogus"], "unknown verb 'prepare bogus'; known are prepare archive"),
         (["pretrain"], "pretrain needs a recipe before its options; known are paper_chest, paper_bone, "),
         (["pretrain", "--corpus", "corpus"], "pretrain needs a recipe"),
@@ -73,8 +137,8 @@ PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
         ([*PRETRAIN, "--optimiser.learning-rat", "1"], "--optimiser.learning-rat"),
         ([*PRETRAIN, "--optimiser.learning-rate", "fast"], "--optimiser.learning-rate: could not convert"),
         ([*PRETRAIN, "--transform.crop", "0.5"], "--transform.crop"),
-        ([*PRETRAIN, "--transform.size", "3"], "transform.size must be at least 16, got 3"),
-        ([*PRETRAIN, "--objective.weight", "2"], "objective.weight must lie in [0, 1], got 2.0"),
+        ([*PRETRAIN, "--transform.size", "3"], "--transform.size must be at least 16, got 3"),
+        ([*PRETRAIN, "--objective.weight", "2"], "--objective.weight must lie in [0, 1], got 2.0"),
         ([*PRETRAIN, "--device", "tpu"], "invalid choice 'tpu'"),
         ([*PRETRAIN, "--method", "bogus"], "method 'bogus' is unknown; known are "),
         ([*PRETRAIN], "corpus is no prepared corpus (no corpus.json in it); prepare one"),
@@ -84,8 +148,19 @@ PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
         (["phantom", "--out", "x", "--patients", "1"], "patients >= 10"),
         (["classify", "run"], "missing --table, --out; see convirt classify --help"),
         (["classify", "run", "--table", "t", "--images", "i", "--out", "o", "--heads", "svm"], "invalid choice 'svm'"),
-        (["classify", "run", "--table", "t", "--images", "i", "--out", "o"], "name a label column (--label-column)"),
-        (["retrieve", "run", "--table", "t", "--images", "i", "--out", "o", "--ks", "five"], "--ks"),
+        ([*CLASSIFY[:2], "--table", ".", "--images", "i", "--out", "o"], "benchmark"),
+        ([*CLASSIFY], "no such file or folder: t; --table names a CSV"),
+        ([*CLASSIFY, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        ([*CLASSIFY, "--max-epochs", "0"], "--max-epochs must be at least 1, got 0"),
+        ([*CLASSIFY, "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        ([*CLASSIFY, "--device", "tpu"], "invalid choice 'tpu'"),
+        ([*CLASSIFY, "--fractions", "0.1", "abc"], "--fractions: 'abc' is no number; see convirt classify --help"),
+        ([*RETRIEVE, "--ks", "five"], "--ks: 'five' is no whole number; see convirt retrieve --help"),
+        ([*RETRIEVE, "--ks", "5", "0"], "--ks must be at least 1, got 0"),
+        ([*RETRIEVE, "--recall-ks", "0"], "--recall-ks must be at least 1, got 0"),
+        ([*RETRIEVE, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        ([*PREPARE, "--image-size", "3"], "--image-size must be at least 16, got 3"),
+        ([*PREPARE, "--max-failures", "2"], "--max-failures is a share between 0 and 1, got 2.0"),
         (["demo", "--ful"], "did you mean --full?"),
         (["demo", "extra"], "extra"),
     ],

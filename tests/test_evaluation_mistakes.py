@@ -1,5 +1,6 @@
 """What cannot be evaluated is said in one line, before any image is encoded where it can be."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,10 +8,14 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
+from convirt.analysis.embedding.tsne import tsne
+from convirt.data.benchmarks.table import benchmark_table
 from convirt.errors import InputError
 from convirt.evaluation.classification.classify import classify
 from convirt.evaluation.classification.finetune import finetune
 from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.zero_shot.zero_shot import zero_shot
+from convirt.model import load
 from fake_encoders import FINDINGS, Oracle, install, write_archive
 
 
@@ -133,3 +138,76 @@ def test_mistaken_settings(archive, tmp_path, monkeypatch):
     ):
         refused(lambda options=options: classify(["oracle"], **asked, **options), message)
     assert not archive["out"].exists()
+
+
+def test_counts_below_one_and_tables_that_are_not_there(archive, monkeypatch):
+    oracle = Oracle()
+    install(monkeypatch, oracle)
+    asked = {name: value for name, value in archive.items() if name != "baselines"} | {"label_column": "finding"}
+    for verb in (classify, retrieve, zero_shot, tsne):
+        refused(lambda verb=verb: verb(["oracle"], **asked, batch_size=0), "batch_size must be at least 1, got 0")
+        refused(lambda verb=verb: verb(["oracle"], **{**asked, "resamples": 0}), "resamples must be at least 1, got 0")
+    nowhere = {"table": archive["table"].with_name("none.csv"), "out": archive["out"]}
+    for verb in (classify, retrieve, zero_shot, tsne):  # said before any column is asked for
+        refused(lambda verb=verb: verb(["oracle"], **nowhere), "no such file or folder: .*none.csv")
+    refused(lambda: finetune("oracle", **nowhere), "no such file or folder: .*none.csv")
+    refused(lambda: retrieve(["oracle"], **asked, ks=(5, 0)), "ks must be at least 1, got 0")
+    assert oracle.images_seen == 0
+    assert not archive["out"].exists()
+
+
+def test_an_unknown_role_is_said_plainly(archive, monkeypatch):
+    install(monkeypatch, Oracle())
+    asked = {**archive, "label_column": "finding", "role_column": "split"}
+    refused(lambda: retrieve(["oracle"], **asked), "unknown role 'dev' in 'split'")
+
+
+def test_devices_that_are_not_there(tiny_run, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device in ("cuda", "cuda:1"):
+        refused(
+            lambda device=device: load(tiny_run, device=device),
+            f"device '{device}' was asked for, but PyTorch finds no GPU; use --device cpu or auto",
+        )
+    refused(lambda: load(tiny_run, device="tpu"), "device 'tpu' cannot be used; use auto, cpu or cuda")
+    model = load(tiny_run, device="cpu")
+    refused(lambda: model.encode_image(np.zeros((8, 8), np.uint8), batch_size=0), "batch_size must be at least 1")
+
+
+def test_a_corpus_given_as_a_run(tiny_corpus):
+    refused(lambda: load(tiny_corpus), "is a corpus, no run; give the --out folder of `convirt pretrain`")
+
+
+def test_results_of_another_call_are_not_overwritten(archive, monkeypatch, capsys):
+    install(monkeypatch, Oracle())
+    asked = {**archive, "label_column": "finding", "fractions": (1.0,), "seeds": 1, "heads": ("logistic",)}
+    classify(["oracle"], **asked)
+    assert "--patient-column" not in capsys.readouterr().out
+    held = (archive["out"] / "metrics.json").read_text()
+    refused(
+        lambda: classify(["oracle"], **{**asked, "seeds": 2, "resamples": 30}),
+        r"results of another call \(other: --seeds, --resamples\); give another --out",
+    )
+    refused(lambda: retrieve(["oracle"], **archive, label_column="finding", split_column="split"), "other: the verb")
+    assert (archive["out"] / "metrics.json").read_text() == held
+    again = classify(["oracle"], **asked, batch_size=7)  # which changes no figure
+    assert again.rows == json.loads(held)["rows"]
+    change(archive, lambda frame: frame.iloc[::-1])
+    refused(lambda: classify(["oracle"], **asked), "other: the content of the table")
+
+
+def test_unknown_patients_are_noted(archive, monkeypatch, capsys):
+    install(monkeypatch, Oracle())
+    asked = {**archive, "patient_column": None, "label_column": "finding"}
+    results = classify(["oracle"], **asked, fractions=(1.0,), seeds=1, heads=("logistic",))
+    assert any("each image counts as a patient of its own" in note for note in results.notes)
+    assert "note: without --patient-column" in capsys.readouterr().out
+
+
+def test_a_class_for_each_image_makes_no_benchmark(archive, tmp_path):
+    refused(
+        lambda: benchmark_table(
+            archive["images"], archive["table"], tmp_path / "benchmark", label_column="image", split="images"
+        ),
+        "images has a class of its own in 'image'; name the column with the class",
+    )

@@ -1,29 +1,30 @@
 """The command `convirt`: finds the verb, builds its arguments from types and docstrings, and calls one function.
 
-Nothing heavy is imported before a verb is known, so that `convirt --help` answers at once.
+Nothing heavy is imported before a verb's arguments are parsed, so that help and mistakes in them come at once.
 """
 
 import contextlib
-import functools
+import difflib
 import importlib
 import inspect
 import io
-import itertools
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import tyro
 
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
 from convirt.recipes import RECIPES
+from convirt.signatures import bound_later
+from convirt.wording import fold, option_names, spelled
 
 USAGE_ERROR = 2
+HELP = ("-h", "--help")
 DEBUG = "CONVIRT_DEBUG"
 """Environment variable: set to 1, errors are shown with their traceback."""
 
@@ -136,10 +137,15 @@ VERBS: dict[str, Verb] = {
 }
 
 
+GROUPS = {
+    "prepare": "turn images and reports into a corpus",
+    "benchmark": "build a labelled benchmark with named splits",
+}
+"""What the verbs of two words that begin alike have in common."""
+
+
 def usage() -> str:
     """What `convirt --help` prints."""
-    width = max(map(len, VERBS)) + 2
-    lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: convirt VERB [options]",
@@ -148,11 +154,24 @@ def usage() -> str:
             "Research software, not a medical device.",
             "",
             "verbs:",
-            *lines,
+            *_listed(VERBS),
             "",
             "`convirt VERB --help` explains a verb; `convirt --version` prints the version.",
         ]
     )
+
+
+def group_usage(group: str) -> str:
+    """What `convirt prepare --help` prints, and `convirt benchmark --help`."""
+    lines = _listed(name for name in VERBS if name.startswith(f"{group} "))
+    opening = [f"usage: convirt {group} NAME [options]", "", f"{GROUPS[group].capitalize()}.", "", "verbs:"]
+    return "\n".join([*opening, *lines, "", f"`convirt {group} NAME --help` explains a verb."])
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    chosen = list(names)
+    width = max(map(len, chosen)) + 2
+    return [f"  {name:<{width}}{VERBS[name].summary}" for name in chosen]
 
 
 def find_verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -165,10 +184,17 @@ def find_verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(arguments[:words])
         if name in VERBS:
             return name, list(arguments[words:])
-    given = arguments[0]
-    below = [name for name in VERBS if name.startswith(f"{given} ")]
-    known = ", ".join(below or VERBS)
-    raise InputError(f"unknown verb {' '.join(arguments[:2]) if below else given!r}; known are {known}")
+    group = f"{arguments[0]} " if arguments[0] in GROUPS else ""
+    known = [name for name in VERBS if name.startswith(group)]
+    given = " ".join(arguments[: 2 if group else 1])
+    # Within a group the second word alone is mistaken; else the first, or both: `bencmark table`, `prepare-archive`.
+    close = difflib.get_close_matches(given.removeprefix(group), [name.removeprefix(group) for name in known], n=1)
+    if not group:
+        close = (
+            difflib.get_close_matches(" ".join(arguments[:2]), [name for name in known if " " in name], n=1) or close
+        )
+    meant = f" (did you mean {group}{close[0]}?)" if close else ""
+    raise InputError(f"unknown verb {given!r}{meant}; known are {', '.join(known)}")
 
 
 def _metavar(name: str) -> str:
@@ -176,26 +202,16 @@ def _metavar(name: str) -> str:
     return f"{name[:-1].upper()} [...]" if name.endswith("s") and name != "corpus" else name.upper()
 
 
-def _deferred(function: Callable[..., Any], positional: tuple[str, ...]) -> Callable[..., Callable[[], Any]]:
-    """The function's own arguments and docstring, but a call only binds them: parsing must not run the verb."""
-    hints = get_type_hints(function, include_extras=True)
-    parameters = [
-        parameter.replace(
-            annotation=Annotated[hints[name], tyro.conf.Positional, tyro.conf.arg(metavar=_metavar(name))]
-            if name in positional
-            else hints[name]
-        )
-        for name, parameter in inspect.signature(function).parameters.items()
-    ]
+def _binder(verb: Verb) -> Callable[..., tuple[Any, Any]]:
+    """The verb's own arguments and docstring; a call only returns the arguments, for parsing must not run the verb."""
 
-    @functools.wraps(function)
-    def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
-        return functools.partial(function, *args, **kwargs)
+    def annotate(name: str, annotation: Any) -> Any:
+        if name not in verb.positional:
+            return annotation
+        return Annotated[annotation, tyro.conf.Positional, tyro.conf.arg(metavar=_metavar(name))]
 
-    del bind.__wrapped__  # type: ignore[attr-defined]
-    bind.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    bind.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return bind
+    module, function_name = verb.target.split(":")
+    return bound_later(module, function_name, annotate)
 
 
 def parse(target: Callable[..., Any], arguments: Sequence[str], *, prog: str, **options: Any) -> Any:
@@ -218,24 +234,6 @@ def parse(target: Callable[..., Any], arguments: Sequence[str], *, prog: str, **
         if stop.code in (0, None):
             raise
         raise InputError(fold(complaint.getvalue(), prog)) from None
-
-
-def fold(boxed: str, prog: str) -> str:
-    """Make one line of tyro's boxed, coloured error: what is wrong, and where to read more."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    lines = [re.sub(r"^[│╭╰]\s?|\s*[│╮╯]$", "", line).rstrip() for line in text.splitlines()]
-    # Where standard output has no line characters, a rule also stands between the title and what is wrong.
-    is_rule = re.compile(r"\s*[─-]{4,}\s*").fullmatch
-    head = list(itertools.takewhile(lambda line: not is_rule(line), itertools.dropwhile(is_rule, lines[1:])))
-    said = " ".join(line.strip() for line in head)
-    if "Missing from" in said:
-        missing = [word for line in head for word in re.findall(r"^\s*(--[\w.-]+|[A-Z_]+ \[.*?\])", line)]
-        said = f"missing {', '.join(missing)}" if missing else said
-    if close := re.search(r"Perhaps you meant:\s*(--[\w.-]+)", " ".join(lines)):
-        said += f" (did you mean {close[1]}?)"
-    said = re.sub(r"Error parsing ([\w.-]+): ", r"\1: ", said)
-    said = re.sub(r"(--)?config\.", r"\1", re.sub(r"\s*Argument helptext:.*", "", said))
-    return f"{said.rstrip('.')}; see {prog} --help"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,22 +278,28 @@ def run_verb(arguments: Sequence[str]) -> None:
     Args:
         arguments: The command line without the program's name.
     """
+    if arguments[0] in GROUPS and (len(arguments) == 1 or arguments[1] in HELP):
+        print(group_usage(arguments[0]))
+        return
     name, rest = find_verb(arguments)
-    verb = VERBS[name]
-    if name == "pretrain":
-        given = pretrain_arguments(rest)
-    module, function_name = verb.target.split(":")
-    function = getattr(importlib.import_module(module), function_name)
-    if name == "pretrain":
-        function(given.config, given.corpus, given.out, resume=given.resume, dry_run=given.dry_run)
-    else:
-        parse(_deferred(function, verb.positional), rest, prog=f"convirt {name}")()
+    module, function_name = VERBS[name].target.split(":")
+    binder = PretrainArguments if name == "pretrain" else _binder(VERBS[name])
+    try:
+        if name == "pretrain":
+            given = pretrain_arguments(rest)
+            args: Sequence[Any] = (given.config, given.corpus, given.out)
+            kwargs: dict[str, Any] = {"resume": given.resume, "dry_run": given.dry_run}
+        else:
+            args, kwargs = parse(binder, rest, prog=f"convirt {name}")
+        getattr(importlib.import_module(module), function_name)(*args, **kwargs)
+    except InputError as error:
+        raise InputError(spelled(str(error), option_names(binder))) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: exit status 0, 2 after bad input (one line, no traceback), 130 and 143 after a stop signal."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print(usage())
         return
     if arguments[0] == "--version":

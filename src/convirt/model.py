@@ -186,14 +186,17 @@ def load(
         device: A PyTorch device, or `auto` for a GPU if there is one.
 
     Raises:
-        InputError: There is no checkpoint, or it is damaged.
+        InputError: There is no checkpoint, or it is damaged, or PyTorch has no such device.
     """
+    target = _device(device)
     run = Path(run)
     folder = standing_folder(run / "best") or run
     if not folder.is_dir():
         raise InputError(f"{run}: no such folder; give the --out folder of `convirt pretrain`")
     if not (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() and (folder / "corpus.json").is_file():
         raise InputError(f"{run}: the run has no best checkpoint yet; it comes with the first evaluation")
+    if (folder / "corpus.json").is_file() and not (folder / CONFIG).is_file():
+        raise InputError(f"{run} is a corpus, no run; give the --out folder of `convirt pretrain`")
     if part not in ("both", "image", "text"):
         raise InputError(f"part {part!r} is unknown; it is 'both', 'image' or 'text'")
     config = read_config(folder)
@@ -218,7 +221,7 @@ def load(
     # Decoders, queues and momentum encoders are of use to training alone.
     tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
-    return Model(config, name=run.name, device=_device(device), temperature=temperature, **parts)
+    return Model(config, name=run.name, device=target, temperature=temperature, **parts)
 
 
 def baseline(
@@ -263,6 +266,8 @@ def _encode_all(
     batch_size: int,
     dim: int | None,
 ) -> np.ndarray:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
     rows: list[np.ndarray] = []
     for batch in _batches(items, batch_size):
         vectors_BD = encode(batch)
@@ -293,6 +298,21 @@ def _present(part: Any, what: str, name: str) -> Any:
 
 
 def _device(device: str | torch.device) -> torch.device:
+    """The device that is meant.
+
+    Raises:
+        InputError: PyTorch knows no such device, or finds none here.
+    """
+    gpu = torch.cuda.is_available()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+        return torch.device("cuda" if gpu else "cpu")
+    try:
+        found = torch.device(device)
+        if found.type == "cuda" and not gpu:
+            raise InputError(
+                f"device {str(device)!r} was asked for, but PyTorch finds no GPU; use --device cpu or auto"
+            )
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # as PyTorch's back ends put it
+        raise InputError(f"device {str(device)!r} cannot be used; use auto, cpu or cuda") from error
+    return found

@@ -27,10 +27,11 @@ def tables(
         figures([row for row in rows if (row.get("setting"), row["head"]) == place], NAMES.get(place, place[1]), verb)
         for place in places
     ]
+    sizes = {row.get("fraction"): row.get("n_train") for row in rows}
     if comparisons:
-        found.append(differences(comparisons))
+        found.append(differences(comparisons, sizes))
     if calibration := beside.get("calibration"):
-        found.append(_calibration(calibration))
+        found.append(_calibration(calibration, sizes))
     if operating := _opening(beside.get("operating_points", ())):
         found.append(_operating_points(operating))
     if groups := _opening(beside.get("subgroups", ())):
@@ -41,6 +42,12 @@ def tables(
 def share(fraction: float) -> str:
     """A label fraction as text: `1 %`, `all`."""
     return "all" if fraction == 1 else f"{100 * fraction:g} %"
+
+
+def _share_of(fraction: float, sizes: Mapping[Any, int | None]) -> str:
+    """A label fraction with how many training images it is: `1 % (2)`; a class is never left without any."""
+    number = sizes.get(fraction)
+    return share(fraction) if number is None else f"{share(fraction)} ({number})"
 
 
 def place_name(row: Row) -> str:
@@ -57,7 +64,7 @@ def figures(rows: Sequence[Row], name: str | None, verb: str) -> Table:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     head = rows[0]["head"]
     table = _titled(f"{rows[0]['task']}, {name}" if head else TITLES.get(verb, verb), _caption(rows))
-    for column in ("metric", "labels") if head else ("task (space)", "metric"):
+    for column in ("metric", "labels (n)") if head else ("task (space)", "metric"):
         table.add_column(column, no_wrap=column == "metric")
     for method in methods:
         table.add_column(method, justify="right")
@@ -71,7 +78,7 @@ def figures(rows: Sequence[Row], name: str | None, verb: str) -> Table:
         opening = section != last
         last = section
         if head:
-            names = [metric if opening else "", share(fraction)]
+            names = [metric if opening else "", _share_of(fraction, {fraction: cells[0].get("n_train")})]
         else:
             names = [f"{task}\n[dim]({space})[/dim]" if opening else "", metric]
         by_method = {row["method"]: row for row in cells}
@@ -111,22 +118,22 @@ def _caption(rows: Sequence[Row]) -> str:
     spread = "; ± is the spread over seeds" if first["std"] is not None else ""
     unit = first.get("unit", "image")
     tested = f"{first['n_test']} test {'studies' if unit == 'study' else f'{unit}s'} of {first['n_patients']} patients"
-    return f"space: {first['space']}; {tested}{spread}; {interval}"
+    return f"space: {first['space']}; n: training images; {tested}{spread}; {interval}"
 
 
-def differences(comparisons: Sequence[Row]) -> Table:
+def differences(comparisons: Sequence[Row], sizes: Mapping[Any, int | None]) -> Table:
     """One row for each pair of methods and metric (or task), one column for each label fraction (or metric)."""
     by_fraction = comparisons[0]["fraction"] is not None
     column, keys = ("fraction", ("place", "metric")) if by_fraction else ("metric", ("task",))
     comparisons = [{**row, "place": place_name(row)} for row in comparisons]
     settings = list(dict.fromkeys(row[column] for row in comparisons))
     delong = "; DeLong: its median p over seeds, not corrected" if any(row.get("delong") for row in comparisons) else ""
-    caption = f"95 % interval of the paired bootstrap; {describe_family(comparisons)}, bold below 0.05{delong}"
+    caption = f"95 % interval of the paired bootstrap; {describe_family(comparisons)}, * (and bold) below 0.05{delong}"
     table = _titled("differences, paired over patients", caption)
     for name in ("difference", *("setting" if key == "place" else key for key in keys)):
         table.add_column(name)
     for setting in settings:
-        table.add_column(share(setting) if by_fraction else setting, justify="right")
+        table.add_column(_share_of(setting, sizes) if by_fraction else setting, justify="right")
     last = None
     for (a, b, *names), cells in _grouped(comparisons, "a", "b", *keys).items():
         if last not in (None, (a, b)):
@@ -142,7 +149,7 @@ def _difference(row: Row | None) -> str:
     if row is None:
         return "-"
     text = f"{row['difference']:+.3f}"
-    text = f"[bold]{text}[/bold]" if row["p_holm"] < 0.05 else text
+    text = f"[bold]{text}*[/bold]" if row["p_holm"] < 0.05 else text
     lines = [text, f"[dim]{row['ci_low']:+.3f} to {row['ci_high']:+.3f}[/dim]", f"[dim]p {_p(row['p_holm'])}[/dim]"]
     if delong := row.get("delong"):
         ordered = sorted(delong["p_values"])
@@ -187,14 +194,14 @@ def _by_method(
     return table
 
 
-def _calibration(rows: Sequence[Row]) -> Table:
-    rows = [{**row, "place": place_name(row), "labels": share(row["fraction"])} for row in rows]
+def _calibration(rows: Sequence[Row], sizes: Mapping[Any, int | None]) -> Table:
+    rows = [{**row, "place": place_name(row), "labels": _share_of(row["fraction"], sizes)} for row in rows]
     caption = f"expected calibration error, {rows[0]['bins']} bins of equal width, of {rows[0]['of']}; lower is better"
 
     def cell(row: Row) -> str:
         return f"{row['mean']:.3f}" + (f" ±{row['std']:.3f}" if row["std"] is not None else "")
 
-    return _by_method("calibration", caption, rows, {"place": "setting", "labels": "labels"}, cell)
+    return _by_method("calibration", caption, rows, {"place": "setting", "labels": "labels (n)"}, cell)
 
 
 def _operating_points(rows: Sequence[Row]) -> Table:

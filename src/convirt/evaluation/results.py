@@ -16,9 +16,13 @@ from rich.console import Console
 
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
+from convirt.evaluation.layout import show
 from convirt.evaluation.printing import tables
 from convirt.evaluation.statistics.multiplicity import correct_families
 from convirt.versions import versions
+
+_FREE = ("out", "batch_size", "device")
+"""Arguments that change no figure, but for rounding."""
 
 FORMAT = 2
 """Of `metrics.json`; 2 has rows of several settings, and corrected p-values."""
@@ -100,7 +104,7 @@ class Results:
         """Print the figures of each head, or of the retrieval tasks, the differences, and what stands beside them."""
         console = console or Console()
         for part in tables(self.verb, self.rows, self.comparisons, self.beside):
-            console.print(part)
+            show(part, console)
         for note in self.notes:
             console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
@@ -114,6 +118,44 @@ def check_out(out: str | Path) -> None:
     """Refuse an output folder that cannot be one, before any work is done."""
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"{out} is a file; give --out a folder")
+
+
+def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:
+    """Refuse an output folder that holds the results of another call; the same call may be made again.
+
+    Args:
+        out: The folder; what cannot be read in it is nothing to lose.
+        verb: What is called.
+        arguments: Of the call.
+        table_sha256: Of the table that is evaluated.
+
+    Raises:
+        InputError: The verb, an argument or the table is another one.
+    """
+    path = Path(out) / "metrics.json"
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        config, data = dict(held["config"]), dict(held["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    asked = _plain(arguments)
+    other = [f"--{name.replace('_', '-')}" for name in asked if name not in _FREE and config.get(name) != asked[name]]
+    other += ["the content of the table"] if data.get("table_sha256") != table_sha256 else []
+    if held.get("verb") != verb:
+        other = ["the verb"]
+    if other:
+        raise InputError(f"{out} holds results of another call (other: {', '.join(other)}); give another --out")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse numbers of things that are below 1, before any work is done; None is no number.
+
+    Raises:
+        InputError: One is.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name} must be at least 1, got {count}")
 
 
 def replace_file(path: Path, write: Any) -> None:

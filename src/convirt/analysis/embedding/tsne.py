@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from convirt.analysis.categories import rows_of_one_category
 from convirt.analysis.embedding.neighbours import NEIGHBOURS, measure_neighbourhoods
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Baseline, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.features import Baseline, Device, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.results import Results, beside, check_counts, check_out
 
 
 def tsne(
@@ -39,7 +39,7 @@ def tsne(
     seed: int = 0,
     resamples: int = 1000,
     batch_size: int = 64,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """t-SNE of the features h_v of images of chosen categories, one map for each encoder.
 
@@ -74,6 +74,7 @@ def tsne(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
+    check_counts(batch_size=batch_size, resamples=resamples)
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
     asked = Columns(
         image=image_column,
@@ -111,7 +112,7 @@ def tsne(
         comparisons=comparisons,
         predictions={"images": np.array(shown.images), **{f"map|{name}": map_N2 for name, map_N2 in maps.items()}},
         wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
+        notes=data_notes(columns, benchmark),
     )
     _write_pictures(Path(out), shown, maps, results)
     return results.finish(out)

@@ -13,10 +13,10 @@ from convirt.analysis.saliency.findings import Findings, choose_findings
 from convirt.data.benchmarks.folder import Benchmark, first_given
 from convirt.errors import InputError
 from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.features import Baseline, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.features import Baseline, Device, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, Row, beside, check_out
+from convirt.evaluation.results import Results, Row, beside, check_counts, check_out
 
 if TYPE_CHECKING:
     from convirt.analysis.saliency.explaining import Explained, Pictures
@@ -47,7 +47,7 @@ def saliency(
     baselines: Sequence[Baseline] = ("random", "imagenet"),
     resamples: int = 1000,
     batch_size: int = 32,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """Saliency maps of the correct labels of test images, from linear models on frozen encoders.
 
@@ -92,6 +92,7 @@ def saliency(
     from convirt.analysis.saliency.scoring import score_maps
 
     check_out(out)
+    check_counts(batch_size=batch_size, resamples=resamples)
     _check(kinds, seeds, per_label, shown)
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
     asked = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
@@ -141,7 +142,7 @@ def saliency(
             **{f"{kind}|{name}|{metric}": s for (kind, name), e in explained.items() for metric, s in e.scores.items()},
         },
         wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
+        notes=data_notes(columns, benchmark),
     ).finish(out)
 
 

@@ -81,6 +81,11 @@ def benchmark_table(
         rows = rows[rows[label_column] != ""]
     if rows.empty:
         raise InputError(f"{table}: no row has a label; check the label column and the filters")
+    if label_column and len(rows) > 2 and rows[label_column].is_unique:
+        raise InputError(
+            f"{table}: every one of {len(rows)} images has a class of its own in {label_column!r}; "
+            "name the column with the class (--label-column)"
+        )
     columns = {"image": rows[image_column], "patient": rows[patient_column or image_column]}
     columns |= {"label": rows[label_column]} if label_column else {c: _binary(rows[c], c, table) for c in labels}
     columns |= {"unit": rows[unit_column]} if unit_column else {}

@@ -21,11 +21,11 @@ from convirt.evaluation.classification.reliability_plot import write_reliability
 from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.scoring import Task
 from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, label_names, named_attributes, read_labelled, settle
+from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, named_attributes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_out
+from convirt.evaluation.results import Results, check_counts, check_out, check_same
 from convirt.evaluation.statistics.operating_points import Rule
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
@@ -61,7 +61,7 @@ def classify(
     operating_points: Sequence[str] = ("youden",),
     resamples: int = 1000,
     batch_size: int = 64,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """Linear evaluation and fine-tuning of pretraining runs beside untrained encoders of the same architecture.
 
@@ -113,8 +113,7 @@ def classify(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
-    if seeds < 1:
-        raise InputError(f"seeds must be at least 1, got {seeds}")
+    check_counts(seeds=seeds, batch_size=batch_size, resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
     labels = label_names(label_columns)
     attributes = named_attributes(sex=sex_column, age=age_column, view=view_column, source=source_column)
     columns = Columns(
@@ -145,6 +144,7 @@ def classify(
     labelled = read_labelled(table, images, columns, where, benchmark)
     pooled = pool_views(labelled, pool_column)
     check_task(pooled.table, protocol)
+    check_same(out, "classify", arguments, labelled.sha256)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     if METHOD in encoders:
         raise InputError(f"a run may not be called {METHOD!r}, which is the name of a baseline; rename its folder")
@@ -163,6 +163,7 @@ def classify(
         "classify",
         findings,
         protocol,
+        data_notes(columns, benchmark),
         benchmark,
         arguments=arguments,
         data=data,

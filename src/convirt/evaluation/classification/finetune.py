@@ -23,9 +23,10 @@ from convirt.evaluation.classification.protocol import ClassificationProtocol, P
 from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.saved_tuning import BEST_SO_FAR, restore_progress, save_encoder, save_progress
 from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.labelled import Columns, label_names, read_labelled, settle
+from convirt.evaluation.inputs.features import Device
+from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_out
+from convirt.evaluation.results import Results, check_counts, check_out
 from convirt.model import load
 
 
@@ -50,7 +51,7 @@ def finetune(
     max_steps: int | None = None,
     select_on: Literal["auc", "accuracy"] | None = None,
     resamples: int = 1000,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """Fine-tune the image encoder of a run on labels, and keep it as a checkpoint.
 
@@ -87,6 +88,7 @@ def finetune(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
+    check_counts(resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
     labels = label_names(label_columns)
     asked = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
     columns, benchmark = settle(Path(table), asked)
@@ -123,6 +125,7 @@ def finetune(
         "finetune",
         found,
         protocol,
+        data_notes(columns, benchmark),
         benchmark,
         arguments=arguments,
         data=describe(labelled, canvases.sha256),

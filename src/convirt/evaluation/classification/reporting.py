@@ -1,7 +1,7 @@
 """What `classify` and `finetune` have in common: the schedule that is asked for, and the results that they leave."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ def results_of(
     verb: str,
     findings: Findings,
     protocol: ClassificationProtocol,
+    notes: Sequence[str],
     benchmark: Benchmark | None,
     *,
     arguments: Mapping[str, Any],
@@ -67,6 +68,7 @@ def results_of(
         verb: Its name.
         findings: What was found.
         protocol: What was trained.
+        notes: What is to be said of the data.
         benchmark: The benchmark, if the table is one's.
         arguments: Of the call.
         data: Fingerprints and counts.
@@ -82,7 +84,7 @@ def results_of(
         comparisons=findings.comparisons,
         predictions=findings.predictions,
         wall_seconds=time.monotonic() - started,
-        notes=[*(benchmark.notes if benchmark else ()), *findings.notes],
+        notes=[*notes, *findings.notes],
         beside={
             "calibration": findings.calibration,
             "operating_points": findings.operating_points,

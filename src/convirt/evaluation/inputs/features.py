@@ -22,6 +22,8 @@ from convirt.model import baseline, load
 
 Space = Literal["shared", "features"]
 Baseline = Literal["random", "imagenet"]
+Device = Literal["auto", "cpu", "cuda"]
+"""What `--device` takes; `convirt.load` takes any device of PyTorch."""
 
 
 class Encoder(Protocol):

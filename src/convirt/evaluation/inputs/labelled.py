@@ -69,11 +69,29 @@ def header(benchmark: Benchmark) -> list[str]:
 
 
 def settle(table: Path, asked: Columns) -> tuple[Columns, Benchmark | None]:
-    """The columns that hold, and the benchmark if `table` is the folder of one."""
+    """The columns that hold, and the benchmark if `table` is the folder of one.
+
+    Raises:
+        InputError: There is nothing of this name, or the folder is no benchmark.
+    """
+    if not table.exists():
+        raise InputError(f"no such file or folder: {table}; --table names a CSV or Parquet file, or a benchmark")
     if not table.is_dir():
         return asked, None
     benchmark = open_benchmark(table)
     return Columns.of(benchmark, asked), benchmark
+
+
+def data_notes(columns: Columns, benchmark: Benchmark | None) -> list[str]:
+    """What has to be said of the data beside every figure: a benchmark's notes, or that patients are unknown."""
+    if benchmark:
+        return list(benchmark.notes)
+    if columns.patient:
+        return []
+    return [
+        "without --patient-column each image counts as a patient of its own: where a patient has several, intervals "
+        "are too narrow, and one patient may be in two splits"
+    ]
 
 
 def read_labelled(

@@ -225,7 +225,7 @@ def _roles(frame: pd.DataFrame, role_column: str | None, path: Path) -> NDArray[
     if role_column is None:
         return np.full(len(frame), "", dtype=str)
     roles_N = frame[role_column].str.lower().to_numpy(dtype=str)
-    if unknown := sorted(set(roles_N) - {"query", "candidate"}):
+    if unknown := sorted(set(roles_N.tolist()) - {"query", "candidate"}):
         raise InputError(f"{path}: unknown role {unknown[0]!r} in {role_column!r}; use query or candidate")
     return roles_N
 

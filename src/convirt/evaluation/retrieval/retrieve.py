@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Baseline, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
-from convirt.evaluation.results import Results, Row, beside, check_out
+from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
 from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
 from convirt.evaluation.retrieval.scorers import TextScorer, Unnormalised, has_head, text_scorers
 
@@ -44,7 +44,7 @@ def retrieve(
     baselines: Sequence[Baseline] = ("random", "imagenet"),
     resamples: int = 1000,
     batch_size: int = 64,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """Zero-shot retrieval by pretraining runs, beside chance and untrained encoders.
 
@@ -84,6 +84,10 @@ def retrieve(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
+    check_counts(batch_size=batch_size, resamples=resamples)
+    for name, lengths in (("ks", ks or ()), ("recall_ks", recall_ks)):
+        if wrong := [length for length in lengths if length < 1]:
+            raise InputError(f"{name} must be at least 1, got {wrong[0]}")
     columns = Columns(
         image=image_column,
         label=label_column,
@@ -111,6 +115,7 @@ def retrieve(
     asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
     if asked:  # a class without candidates should be found before any image is encoded
         text_image(asked.labels_Q, chosen.labels_N[_queries_and_candidates(chosen)[1]])
+    check_same(out, "retrieve", arguments, labelled.sha256)
     encoders = load_encoders(
         runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
     )
@@ -148,7 +153,7 @@ def retrieve(
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
-        notes=[*(benchmark.notes if benchmark else ()), *notes],
+        notes=[*data_notes(columns, benchmark), *notes],
     ).finish(out)
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.evaluation.classification.units import Units
-from convirt.evaluation.inputs.features import Encoder, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
+from convirt.evaluation.inputs.features import Device, Encoder, encode_images, load_encoders
+from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_out
+from convirt.evaluation.results import Results, beside, check_counts, check_out
 from convirt.evaluation.zero_shot.prompts import PromptSet, read_prompts
 from convirt.evaluation.zero_shot.scoring import Scored, Sheet, class_scores, pair_scores, score_classes, score_labels
 
@@ -36,7 +36,7 @@ def zero_shot(
     where: Sequence[str] = (),
     resamples: int = 1000,
     batch_size: int = 64,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> Results:
     """Zero-shot classification: images compared with prompts in the shared space.
 
@@ -70,6 +70,7 @@ def zero_shot(
     arguments = dict(locals())
     started = time.monotonic()
     check_out(out)
+    check_counts(batch_size=batch_size, resamples=resamples)
     labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
     asked = Columns(
         image=image_column,
@@ -116,7 +117,7 @@ def zero_shot(
         comparisons=sheet.comparisons,
         predictions=_predictions(pooled.table, test),
         wall_seconds=time.monotonic() - started,
-        notes=benchmark.notes if benchmark else (),
+        notes=data_notes(columns, benchmark),
     ).finish(out)
 
 
