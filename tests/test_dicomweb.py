@@ -389,7 +389,7 @@ def test_a_server_that_only_transcodes_is_asked_in_its_way(fake: FakePacs, tmp_p
 
 def test_an_instance_that_is_gone_costs_its_row_alone(fake: FakePacs, tmp_path: Path) -> None:
     fake.gone = {"1.2.3.1"}
-    with pytest.raises(InputError, match="1 of 7 rows cannot be used, more than max_failures"):
+    with pytest.raises(InputError, match="1 of 7 rows cannot be used, more than --max-failures"):
         prepare(fake, tmp_path, options=Options(image_size=48, max_failures=0.1))
     corpus = prepare(fake, tmp_path, options=Options(image_size=48, ids="plain", max_failures=0.2))
     assert len(corpus) == 6

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -347,6 +349,25 @@ def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:
     corpus = open_corpus(exported)
     corpus.pair(0)
     assert pickle.loads(pickle.dumps(corpus)).pair(3) == corpus.pair(3)
+
+
+_READ = """
+import os, sys, threading
+from convirt.data.loading.streaming import open_corpus
+before = len(os.listdir("/proc/self/task"))
+corpus = open_corpus(sys.argv[1])
+assert sum(1 for _ in corpus.reports("val")) and corpus.pair(0)
+for thread in threading.enumerate()[1:]:
+    thread.join()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted where Linux lists them")
+def test_reading_leaves_no_thread_of_arrow_that_could_abort_the_process_at_exit(exported: Path) -> None:
+    """Such a thread, if it lets go of Python's memory while the interpreter ends, calls std::terminate."""
+    done = subprocess.run([sys.executable, "-c", _READ, str(exported)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
 
 
 # --- servers

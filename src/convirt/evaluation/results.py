@@ -139,12 +139,18 @@ def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_s
     except (OSError, ValueError, KeyError, TypeError):
         return
     asked = _plain(arguments)
-    other = [f"--{name.replace('_', '-')}" for name in asked if name not in _FREE and config.get(name) != asked[name]]
+    free = {name for name in asked if name in _FREE or _grows(config.get(name), asked[name])}
+    other = [f"--{name.replace('_', '-')}" for name in asked if name not in free and config.get(name) != asked[name]]
     other += ["the content of the table"] if data.get("table_sha256") != table_sha256 else []
     if held.get("verb") != verb:
         other = ["the verb"]
     if other:
         raise InputError(f"{out} holds results of another call (other: {', '.join(other)}); give another --out")
+
+
+def _grows(before: Any, now: Any) -> bool:
+    """Whether a list was asked for that holds all of an earlier one: nothing found then is lost."""
+    return isinstance(before, list) and isinstance(now, list) and bool(before) and all(item in now for item in before)
 
 
 def check_counts(**counts: int | None) -> None:
