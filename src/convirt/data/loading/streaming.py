@@ -216,8 +216,8 @@ class StreamedCorpus:
         if shard not in self._held:
             promise: Future[bytes] = Future()
             self._held[shard] = promise
-            # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut off
-            # when the interpreter ends, and must not be in the midst of Arrow's C++ then: it fetches, and parses nothing.
+            # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut
+            # off when the interpreter ends, and must not be amid Arrow's C++ then: it fetches, and parses nothing.
             threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
         return self._held[shard]
 
@@ -243,8 +243,8 @@ class StreamedCorpus:
 def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     """Read the bytes of a Parquet file, in this thread alone.
 
-    `pyarrow.parquet.read_table` reads in threads of Arrow's own, even with `use_threads=False`. The last to hold `data`
-    may be one of them, and a thread that waits for Python to let go of it while the interpreter ends aborts the process.
+    `pyarrow.parquet.read_table` reads in threads of Arrow's own, even with `use_threads=False`. The last to hold
+    `data` may be one of them, and a thread that waits for Python while the interpreter ends aborts the process.
     """
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False).cast(schema)
 
