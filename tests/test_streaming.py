@@ -548,8 +548,8 @@ def test_streamed_from_a_folder_or_a_server_or_mapped_trains_the_same(
     def ordered(kind: type) -> Callable[..., object]:
         return lambda *arguments, **options: kind(*arguments, **options, shards=shards)
 
-    monkeypatch.setattr("convirt.training.pretrain.TrainingBatches", ordered(TrainingBatches))
-    monkeypatch.setattr("convirt.training.pretrain.validation_batches", ordered(ValidationBatches))
+    monkeypatch.setattr("convirt.methods.base.TrainingBatches", ordered(TrainingBatches))
+    monkeypatch.setattr("convirt.methods.base.validation_batches", ordered(ValidationBatches))
     pretrain(config, disk.path, tmp_path / "disk")
     assert weights(tmp_path / "web") == weights(tmp_path / "folder") == weights(tmp_path / "disk")
 
