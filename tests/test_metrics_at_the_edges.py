@@ -6,10 +6,13 @@ import torch
 
 from convirt.errors import InputError
 from convirt.evaluation.statistics.metrics import (
+    accuracy,
     auc,
+    log_loss,
     mean_auc,
     precision_from_hits,
     recall_at_k,
+    selection_score,
     weighted_auc,
     weighted_mean_auc,
 )
@@ -46,6 +49,35 @@ def test_a_class_with_one_kind_of_rows_is_left_out():
     nothing = weighted_mean_auc(targets[:, 1:], scores[:, 1:], once)
     assert nothing.shape == (3,)
     assert np.isnan(nothing).all()
+
+
+def test_the_log_loss_is_its_definition():
+    rng = np.random.default_rng(5)
+    scores = rng.dirichlet(np.ones(3), 12)
+    targets = np.eye(3)[rng.integers(0, 3, 12)]
+    of_rows = [-np.log(scores[n, int(targets[n].argmax())]) for n in range(12)]
+    assert log_loss(targets, scores, False) == pytest.approx(np.mean(of_rows))
+    targets[2, 1] = targets[7, 0] = np.nan
+    of_labels = [
+        -np.log(p if y == 1 else 1 - p) for y, p in zip(targets.ravel(), scores.ravel(), strict=True) if not np.isnan(y)
+    ]
+    assert log_loss(targets, scores, True) == pytest.approx(np.mean(of_labels))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_certain_mistake_has_a_finite_loss(multi_label):
+    targets, scores = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]], dtype=np.float32)
+    assert log_loss(targets, scores, multi_label) == pytest.approx(-np.log(1e-12), rel=1e-4)
+    assert log_loss(targets, 1 - scores, multi_label) == pytest.approx(1e-12, rel=1e-2)
+
+
+def test_the_selection_score_is_the_metric_that_is_named():
+    rng = np.random.default_rng(6)
+    codes = rng.integers(0, 3, 30)
+    targets, scores = np.eye(3)[codes], rng.random((30, 3))
+    assert selection_score("accuracy", targets, scores) == accuracy(codes, scores) == (scores.argmax(1) == codes).mean()
+    assert selection_score("auc", targets, scores) == mean_auc(targets, scores)
+    assert selection_score("auc", targets, scores) != pytest.approx(selection_score("accuracy", targets, scores))
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 150, 299, 300])
