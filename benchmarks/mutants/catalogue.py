@@ -1,8 +1,8 @@
 """The seeded faults: mistakes that a tired engineer would make, each a small replacement in one source file.
 
 They lie in `faults/`, one file an area, as TOML: `name`; `file` below src/convirt; `old`, which occurs there exactly
-once; `new`; `breaks`, what goes wrong then; `tests`, the test files that ought to notice; and `wide` for the area,
-further test files that are tried when those do not.
+once; `new`; `breaks`, what goes wrong then; `tests`, the test files that ought to notice, or of a slow file the one
+test; and `wide` for the area, further test files that are tried when those do not.
 
 They were written by someone who had not read the tests; where no test noticed, one was written, or `survives` says why.
 Where the code changes, change `old` and `new` with it, so that the mistake stays the same one.
@@ -33,7 +33,7 @@ class Fault:
     breaks: str
     """What goes wrong, in one sentence."""
     tests: tuple[str, ...]
-    """Test files that ought to notice."""
+    """Test files that ought to notice, or single tests."""
     wide: tuple[str, ...]
     """Further test files for the whole area."""
     survives: str = ""
@@ -68,7 +68,11 @@ def problems(faults: list[Fault], root: Path = ROOT) -> list[str]:
     said = [f"{name}: the name stands twice" for name, n in Counter(f.name for f in faults).items() if n > 1]
     for fault in faults:
         path = root / SOURCES / fault.file
-        said += [f"{fault.name}: no tests/{name}" for name in fault.tests if not (root / "tests" / name).is_file()]
+        said += [
+            f"{fault.name}: no tests/{name}"
+            for name in fault.tests
+            if not (root / "tests" / name.partition("::")[0]).is_file()
+        ]
         if not path.is_file():
             said.append(f"{fault.name}: no {SOURCES / fault.file}")
             continue

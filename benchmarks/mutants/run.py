@@ -78,7 +78,7 @@ class Runner:
         before = self.known(fault)
         original = (copy.work / SOURCES / fault.file).read_text(encoding="utf-8")
         files = fault.tests if stage == "narrow" else [name for name in fault.wide if name not in fault.tests]
-        files = [f"tests/{name}" for name in files if (copy.work / "tests" / name).is_file()]
+        files = [f"tests/{name}" for name in files if (copy.work / "tests" / name.partition("::")[0]).is_file()]
         start, failed, timed_out = time.monotonic(), [], False
         copy.write(fault.file, fault.apply(original))
         try:

@@ -74,8 +74,11 @@ class MaskedLanguageModel(Method):
         else:
             self.text_encoder = load_text_encoder(folder, config.text_encoder)
         self.tokenizer = self.text_encoder.tokenizer
-        if self.tokenizer.mask_token_id is None:
-            raise InputError(f"the tokenizer of {config.text_encoder.source!r} has no mask; take a BERT")
+        if self.tokenizer.mask_token_id is None or not self.tokenizer.is_fast:
+            raise InputError(
+                f"text_encoder.source {config.text_encoder.source!r}: its tokenizer has no mask, or cannot cut texts "
+                "into stretches; take a BERT with a fast tokenizer"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "vocabulary head"))
             spread = getattr(self.text_encoder.model.config, "initializer_range", 0.02)
