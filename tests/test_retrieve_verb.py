@@ -120,4 +120,4 @@ def test_a_run_without_a_shared_space_is_left_out_of_text_image_retrieval(archiv
     assert {row["method"] for row in by(results.rows, task="image-image")} >= {"oracle", "images"}
     assert any("no text-image retrieval by images" in note for note in results.notes)
     with pytest.raises(InputError, match="no shared space of images and texts in images"):
-        retrieve(["images"], **archive, text_column="caption", split_column="split")
+        retrieve(["images"], **{**archive, "out": tmp_path / "alone"}, text_column="caption", split_column="split")
