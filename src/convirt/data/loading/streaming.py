@@ -101,7 +101,7 @@ class StreamedCorpus:
         self._lengths = {name: index.column(name).to_numpy()[place] for name in ("images", "sentences")}
         dealt = hashlib.sha256(self.shards.tobytes()).hexdigest()[:16]
         self.layout = f"streamed by {len(sizes)} shards, {dealt}"
-        self._held: dict[int, Future[pa.Table]] = {}
+        self._held: dict[int, Future[bytes] | pa.Table] = {}  # a shard is parsed by who first needs a pair of it
         self._wanted: dict[int, None] = {}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
         self._process = os.getpid()
@@ -137,7 +137,7 @@ class StreamedCorpus:
                     raise ValueError(f"{file.file!r} is no name of a shard")
             index = about["index"]
             data = remote.read(INDEX, size=index["bytes"], sha256=index["sha256"])
-            table = pq.read_table(pa.BufferReader(data)).cast(INDEX_SCHEMA)
+            table = _read_parquet(data, INDEX_SCHEMA)
             if not len(table) == about["counts"]["pairs"] == sum(file.pairs for file in files):
                 raise ValueError("counts of pairs differ")
             return cls(remote, about, files, table)
@@ -171,8 +171,8 @@ class StreamedCorpus:
         shard = int(self.shards[index])
         if shard not in self._held:  # nobody said that it would be needed: few such are kept
             for held in [held for held in self._held if held not in self._wanted][_AT_ONCE - 1 :]:
-                self._held.pop(held).cancel()
-        row = self._fetch(shard).result().slice(int(self._rows[index]), 1).to_pylist()[0]
+                self._let_go(held)
+        row = self._shard(shard).slice(int(self._rows[index]), 1).to_pylist()[0]
         return Pair.from_row(row)
 
     def reports(self, split: str) -> Iterator[tuple[str, ...]]:
@@ -180,7 +180,7 @@ class StreamedCorpus:
         shards = np.unique(self.shards[self.indices(split)])
         for place, shard in enumerate(shards):
             self.expect(shards[place : place + _AT_ONCE])
-            for sentences in self._fetch(int(shard)).result().column("sentences"):
+            for sentences in self._shard(int(shard)).column("sentences"):
                 yield tuple(sentences.as_py())
         self.expect(shards[:0])
 
@@ -189,7 +189,7 @@ class StreamedCorpus:
         self._leave_parent()
         self._wanted = dict.fromkeys(map(int, shards))
         for shard in [held for held in self._held if held not in self._wanted]:
-            self._held.pop(shard).cancel()
+            self._let_go(shard)
         for shard in self._wanted:
             self._fetch(shard)
 
@@ -202,32 +202,51 @@ class StreamedCorpus:
         if self._process != os.getpid():
             self.__setstate__(self.__getstate__())
 
-    def _fetch(self, shard: int) -> "Future[pa.Table]":
+    def _let_go(self, shard: int) -> None:
+        if isinstance(held := self._held.pop(shard), Future):
+            held.cancel()
+
+    def _shard(self, shard: int) -> pa.Table:
+        held = self._fetch(shard)
+        if isinstance(held, Future):
+            held = self._held[shard] = self._parse(self._files[shard], held.result())
+        return held
+
+    def _fetch(self, shard: int) -> "Future[bytes] | pa.Table":
         if shard not in self._held:
-            promise: Future[pa.Table] = Future()
+            promise: Future[bytes] = Future()
             self._held[shard] = promise
-            # Not a pool: its threads would be waited for at exit, however long a server takes.
-            threading.Thread(target=self._deliver, args=(shard, promise), daemon=True).start()
+            # Not a pool: its threads would be waited for at exit, however long a server takes. This one is cut off when
+            # the interpreter ends, and must not be in the midst of Arrow's C++ then: it fetches, and parses nothing.
+            threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
         return self._held[shard]
 
-    def _deliver(self, shard: int, promise: "Future[pa.Table]") -> None:
+    def _deliver(self, file: ShardFile, promise: "Future[bytes]") -> None:
         with self._gate:
             if not promise.set_running_or_notify_cancel():
                 return
             try:
-                promise.set_result(self._read(self._files[shard]))
+                promise.set_result(self._remote.read(file.file, size=file.bytes, sha256=file.sha256))
             except BaseException as error:
                 promise.set_exception(error)
 
-    def _read(self, file: ShardFile) -> pa.Table:
-        data = self._remote.read(file.file, size=file.bytes, sha256=file.sha256)
+    def _parse(self, file: ShardFile, data: bytes) -> pa.Table:
         try:
-            table = pq.read_table(pa.BufferReader(data), use_threads=False).cast(SCHEMA)
+            table = _read_parquet(data, SCHEMA)
         except (pa.ArrowException, ValueError, OSError) as error:
             raise InputError(f"{self.path}/{file.file} is a damaged shard ({error}); export the corpus anew") from error
         if len(table) != file.pairs:
             raise InputError(f"{self.path}/{file.file} has {len(table)} pairs, should have {file.pairs}; export anew")
         return table
+
+
+def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
+    """Read the bytes of a Parquet file, in this thread alone.
+
+    `pyarrow.parquet.read_table` reads in threads of Arrow's own, even with `use_threads=False`. The last to hold `data`
+    may be one of them; where it waits for Python to let go of it while the interpreter ends, the process is aborted.
+    """
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False).cast(schema)
 
 
 def sealed(about: dict[str, Any]) -> dict[str, Any]:
