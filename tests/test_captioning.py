@@ -178,6 +178,9 @@ def test_the_papers_recipes_hold_the_sources_constants_and_convirts_for_the_rest
         assert recipe.objective.decoded >= recipe.validation.pairs  # type: ignore[attr-defined]
     assert isinstance(lstm.objective, AttentionLSTMObjective)
     assert lstm.objective.attention_penalty == 1
+    # kelvinxu/arctic-captions, evaluate_coco.py
+    assert (lstm.objective.word_dim, lstm.objective.hidden_dim, lstm.objective.attention_dim) == (512, 1800, 512)
+    assert lstm.objective.dropout == 0.5
     assert isinstance(transformer.objective, MeshedTransformerObjective)
     assert [getattr(transformer.objective, name) for name in ("width", "heads", "layers", "memories")] == [
         512,

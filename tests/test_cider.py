@@ -116,7 +116,7 @@ def test_it_is_the_papers_formula_with_naive_loops():
 def test_it_is_what_pycocoevalcap_gives():
     """From pycocoevalcap 1.2: `CiderScorer().compute_score()` of the same words, its figures written out.
 
-    Over 200 random sets of captions the two differ by less than 4e-15.
+    Over 5,176 random captions ours and the authors' (tylin/coco-caption) differ by less than 1e-14.
     """
     captions = split(
         "no pleural effusion or pneumothorax",

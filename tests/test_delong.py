@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
 
 from convirt.errors import InputError
 from convirt.evaluation.statistics.delong import delong_covariance, delong_test, independent_rows
@@ -10,7 +13,7 @@ from convirt.evaluation.statistics.metrics import auc
 
 # DeLong, DeLong and Clarke-Pearson (1988), 49 patients with ovarian cancer: albumin, total protein, K-G score, and
 # whether surgery helped; the figures below are those of the SAS/STAT user's guide, PROC LOGISTIC, "Comparing Receiver
-# Operating Characteristic Curves".
+# Operating Characteristic Curves"; the data were compared with its page, the figures are from its text, not re-read.
 PATIENTS = """
 3.0 5.8 10 0  3.2 6.3  5 1  3.9 6.8  3 1  2.8 4.8  6 0  3.2 5.8  3 1  0.9 4.0  5 0  2.5 5.7  8 0
 1.6 5.6  5 1  3.8 5.7  5 1  3.7 6.7  6 1  3.2 5.4  4 1  3.8 6.6  6 1  4.1 6.6  5 1  3.6 5.7  5 1
@@ -62,6 +65,14 @@ def test_the_published_example():
     difference = contrast @ areas
     chi_square = difference @ np.linalg.inv(contrast @ covariance @ contrast.T) @ difference
     assert chi_square == pytest.approx(2.5340, abs=5e-5)
+
+
+def test_a_published_variance():
+    """yandexdataschool/roc_comparison, `test.py`: the variance of a classifier's AUC on scikit-learn's iris data."""
+    data, target = load_iris(return_X_y=True)
+    fitted, tested, labels, positive = train_test_split(data, target == 1, test_size=0.8, random_state=42)
+    scores = LogisticRegression(solver="lbfgs").fit(fitted, labels).predict_proba(tested)[:, 1]
+    assert delong_covariance(positive, scores[None])[1].item() == pytest.approx(0.0015359814789736538, rel=1e-9)
 
 
 def test_it_equals_the_definition_with_many_ties():

@@ -109,6 +109,17 @@ def test_clip_decays_weights_alone(config_of: MakeConfig) -> None:
     assert "temperature.log_scale" in trained
 
 
+def test_the_masked_language_model_decays_weights_alone(config_of: MakeConfig) -> None:
+    """As google-research/bert, `optimization.py`."""
+    config = config_of("masked_language_model")
+    method = MaskedLanguageModel(config)
+    shapes = {id(parameter): parameter.ndim for parameter in method.parameters()}
+    groups = build_optimiser(method, replace(config.optimiser, weight_decay=0.01)).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.01}
+    for group in groups:
+        assert all((shapes[id(one)] > 1) == (group["weight_decay"] > 0) for one in group["params"])
+
+
 @pytest.mark.parametrize("name", ["convirt", "contrastive_binary"])
 def test_convirts_penalty_excepts_nothing(name: str, config_of: MakeConfig) -> None:
     config = config_of(name)
@@ -425,7 +436,7 @@ def test_senseless_constants_are_refused(name: str, values: dict[str, Any], mess
 
 
 def test_the_papers_constants() -> None:
-    """ConVIRT 3.3; Radford et al. 2021, 2.3 to 2.5 and table 18; Wang et al. 2022; Devlin et al. 2019 and A.2."""
+    """ConVIRT 3.3; Radford et al. 2021, 2.3 to 2.5, tables 18 and 19; RyanWangZf/MedCLIP; google-research/bert."""
     clip, medclip = RECIPES["paper_clip"](), RECIPES["paper_medclip"]()
     assert asdict(clip.objective) == {"initial_temperature": 0.07, "largest_scale": 100.0}
     assert (clip.optimiser.kind, clip.optimiser.weight_decay, clip.optimiser.warmup_steps) == ("adamw", 0.2, 2000)
@@ -438,6 +449,9 @@ def test_the_papers_constants() -> None:
     assert (clip.transform.flip, clip.transform.degrees, clip.transform.jitter_probability) == (0, 0, 0)
     assert medclip.optimiser.learning_rate == 5e-5
     assert (medclip.optimiser.weight_decay, medclip.optimiser.batch_size, medclip.max_epochs) == (1e-4, 100, 10)
+    assert (medclip.projection.dim, medclip.projection.linear, medclip.projection.bias) == (512, True, False)
+    assert (medclip.optimiser.clip_norm, medclip.text_encoder.max_tokens) == (1.0, 77)
+    assert medclip.optimiser.warmup_steps == medclip.optimiser.cosine_from == medclip.optimiser.cosine_steps // 10
     assert medclip.transform.scale == (0.8, 1.1)
     assert (medclip.transform.brightness, medclip.transform.degrees, medclip.transform.translate) == (
         (0.8, 1.2),
@@ -448,7 +462,19 @@ def test_the_papers_constants() -> None:
     for part in ("image_encoder", "text_encoder", "transform", "optimiser", "validation"):
         assert getattr(binary, part) == getattr(chest, part)
     assert binary.projection == replace(chest.projection, linear=True)
-    assert asdict(RECIPES["paper_masked_language_model"]().objective) == {"share": 0.15}
+    language = RECIPES["paper_masked_language_model"]()
+    assert asdict(language.objective) == {"share": 0.15}
+    assert (language.optimiser.kind, language.optimiser.weight_decay, language.optimiser.clip_norm) == (
+        "adamw",
+        0.01,
+        1.0,
+    )
+    assert (language.optimiser.learning_rate, language.optimiser.batch_size) == (5e-5, 32)
+    assert (language.optimiser.warmup_steps, language.max_steps, language.text_encoder.max_tokens) == (
+        10_000,
+        150_000,
+        128,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

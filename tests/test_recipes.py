@@ -142,7 +142,13 @@ def test_the_image_only_recipes_hold_the_constants_of_appendix_e():
         "transform.blur_probability": 0.5,
         "transform.degrees": 0.0,
     }
-    both = {"image_encoder.name": "resnet50.tv_in1k", "projection.dim": 128, "optimiser.weight_decay": 1e-4, **views}
+    both = {
+        "image_encoder.name": "resnet50.tv_in1k",
+        "image_encoder.weights": "hub",
+        "projection.dim": 128,
+        "optimiser.weight_decay": 1e-4,
+        **views,
+    }
     own = {
         "method": "simclr",
         "objective.temperature": 0.1,

@@ -53,14 +53,17 @@ class CaptioningObjective(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionLSTMObjective(CaptioningObjective):
-    """Caption-LSTM: Show, Attend and Tell (Xu et al., 2015), whose paper leaves the widths open."""
+    """Caption-LSTM: Show, Attend and Tell (Xu et al., 2015), whose paper leaves the widths open.
+
+    Their code is kelvinxu/arctic-captions, whose settings for COCO (`evaluate_coco.py`) are meant where it is named.
+    """
 
     word_dim: int = 512
     """Size of a word's vector (the authors' code: 512)."""
-    hidden_dim: int = 512
-    """Size of the LSTM's state (silent)."""
+    hidden_dim: int = 1800
+    """Size of the LSTM's state (the authors' code: 1800)."""
     attention_dim: int = 512
-    """Width of the layer that scores places (silent)."""
+    """Width of the layer that scores places (the authors' code: that of an annotation vector, 512)."""
     dropout: float = 0.5
     """Before the output layer (Xu et al., 4.3: dropout; its rate is that of the authors' code)."""
     attention_penalty: float = 1.0
@@ -80,7 +83,7 @@ class AttentionLSTMObjective(CaptioningObjective):
 
 @dataclass(frozen=True, kw_only=True)
 class MeshedTransformerObjective(CaptioningObjective):
-    """Caption-Transformer: the Meshed-Memory Transformer (Cornia et al., 2020)."""
+    """Caption-Transformer: the Meshed-Memory Transformer (Cornia et al., 2020; aimagelab/meshed-memory-transformer)."""
 
     width: int = 512
     """Size of the model (Cornia et al., 4.2)."""

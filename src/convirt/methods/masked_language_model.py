@@ -84,6 +84,10 @@ class MaskedLanguageModel(Method):
             spread = getattr(self.text_encoder.model.config, "initializer_range", 0.02)
             self.head = VocabularyHead(self.text_encoder.dim, self.embedding.num_embeddings, spread)
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay acts on a parameter: not on gains and biases (google-research/bert)."""
+        return parameter.ndim > 1
+
     @classmethod
     def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
         """Batches of reports; no image is decoded."""

@@ -71,7 +71,10 @@ class MedCLIP(TwoTowers):
         return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
 
     def decays(self, name: str, parameter: torch.nn.Parameter) -> bool:
-        """Whether weight decay acts on a parameter: not on gains, biases and the temperature (silent; as CLIP)."""
+        """Whether weight decay acts on a parameter: not on gains, biases and the temperature, as for CLIP.
+
+        The paper is silent; its authors' code spares biases and the gains of layer norms alone.
+        """
         return parameter.ndim > 1
 
     def findings(self, reports: "Iterable[Iterable[str]]") -> Tensor:

@@ -21,7 +21,7 @@ from convirt.recipes.convirt import demo
 def paper_caption_lstm() -> PretrainConfig:
     """`convirt pretrain paper_caption_lstm --corpus CORPUS --out RUN`
 
-    Caption-LSTM: Show, Attend and Tell, batches of 64 (Xu et al., 4.3) and lambda 1 (the authors' code).
+    Caption-LSTM: Show, Attend and Tell, batches of 64 (Xu et al., 4.3), widths and lambda 1 of the authors' code.
     """
     return PretrainConfig(
         recipe="paper_caption_lstm",

@@ -47,7 +47,8 @@ def paper_clip() -> PretrainConfig:
 
     CLIP with a ResNet-50 (Radford et al. 2021): a learned temperature from 0.07 on, linear projections without bias
     to 1,024 numbers, a random crop as the only augmentation, AdamW with a penalty of 0.2, 2,000 steps of warm-up, a
-    cosine, 32 epochs (sections 2.3 to 2.5, tables 18 and 20). Departures: both encoders start from ConVIRT's weights
+    cosine, 32 epochs (sections 2.3 to 2.5, tables 18 and 19: from the paper's text, not re-read; the temperature and
+    the sizes also from the authors' code). Departures: both encoders start from ConVIRT's weights
     and so at ConVIRT's rate (CLIP starts from nothing, at 5e-4, with 400 million pairs); 256 pairs a step and not
     32,768, which one GPU cannot hold and which would leave seven steps an epoch.
     """
@@ -74,11 +75,12 @@ def paper_clip() -> PretrainConfig:
 def paper_medclip() -> PretrainConfig:
     """`convirt pretrain paper_medclip --corpus CORPUS --out RUN`
 
-    MedCLIP with a ResNet-50 (Wang et al. 2022, implementation details): linear projections to 512 numbers, a learned
-    temperature from 0.07 on, its own augmentation, rate 5e-5, penalty 1e-4, 100 pairs a step, 10 epochs, a tenth of
-    them warm-up; AdamW, gradients cut at norm 1 and sentences at 77 word pieces as in its authors' code. The whole
-    text encoder trains. Departures: findings come from this package's lexicon and not from MetaMap; the rate ends in
-    a cosine.
+    MedCLIP with a ResNet-50 (Wang et al. 2022; RyanWangZf/MedCLIP): linear projections without bias to 512 numbers, a
+    learned temperature from 0.07 on, its own augmentation, penalty 1e-4, 100 pairs a step, 10 epochs, a tenth of them
+    warm-up and then a cosine, AdamW, gradients cut at norm 1, sentences at 77 word pieces: all as in its authors'
+    code. The rate 5e-5 is from the paper's text, not re-read; the code's script has 2e-5, for a Swin encoder. The
+    whole text encoder trains. Departures: findings come from this package's lexicon and not from MetaMap; texts are
+    max-pooled, as ConVIRT's.
     """
     batch, epochs = 100, 10
     steps = epochs * (MIMIC_PAIRS // batch)
@@ -86,7 +88,7 @@ def paper_medclip() -> PretrainConfig:
         recipe="paper_medclip",
         method="medclip",
         text_encoder=TextEncoderConfig(frozen_layers=0, freeze_embeddings=False, max_tokens=77),
-        projection=ProjectionConfig(linear=True),
+        projection=ProjectionConfig(linear=True, bias=False),
         transform=TransformConfig(
             crop=(CROP, CROP),
             degrees=10.0,
@@ -116,10 +118,11 @@ def paper_masked_language_model() -> PretrainConfig:
     """`convirt pretrain paper_masked_language_model --corpus CORPUS --out RUN`
 
     The in-domain text encoder (ConVIRT, appendix A, which tells no constants): ClinicalBERT trained further on the
-    corpus' reports as it was itself trained further on clinical notes (Alsentzer et al. 2019: 150,000 steps of 32
-    texts of 128 word pieces at 5e-5), with BERT's AdamW, penalty 0.01 and 10,000 steps of warm-up (Devlin et al.
-    2019, A.2). Departures: the rate falls along a cosine, not a line; there is no next-sentence task, as reports are
-    too short to be cut in two.
+    corpus' reports as it was itself trained further on clinical notes (Alsentzer et al. 2019: 150,000 steps, from the
+    paper's text, not re-read, where the authors' script has 100,000; 32 texts of 128 word pieces at 5e-5, with 10,000
+    steps of warm-up: their script), with the AdamW of BERT's code (google-research/bert: penalty 0.01, not on biases
+    and gains, gradients cut at norm 1). Departures: the rate falls along a cosine, not a line; there is no
+    next-sentence task, as reports are too short to be cut in two.
     """
     steps = 150_000
     return PretrainConfig(
@@ -128,7 +131,12 @@ def paper_masked_language_model() -> PretrainConfig:
         text_encoder=TextEncoderConfig(frozen_layers=0, freeze_embeddings=False),
         objective=MaskedLanguageObjective(),
         optimiser=OptimiserConfig(
-            kind="adamw", learning_rate=5e-5, weight_decay=0.01, warmup_steps=10_000, cosine_steps=steps
+            kind="adamw",
+            learning_rate=5e-5,
+            weight_decay=0.01,
+            warmup_steps=10_000,
+            cosine_steps=steps,
+            clip_norm=1.0,
         ),
         validation=ValidationConfig(patience=NEVER),
         max_steps=steps,
@@ -169,7 +177,8 @@ def demo_clip() -> PretrainConfig:
 def demo_medclip() -> PretrainConfig:
     """`convirt pretrain demo_medclip --corpus CORPUS --out RUN`
 
-    MedCLIP at the demo's budget: its loss, sampling and penalty; views and frozen layers are the demo's.
+    MedCLIP at the demo's budget: its loss, sampling and penalty; views, frozen layers and the bias of the projections
+    are the demo's.
     """
     base = demo()
     return replace(

@@ -1,8 +1,9 @@
 """Recipes of the methods that learn from images alone (ConVIRT, appendix E).
 
-The paper is silent on the initial weights: here they are ImageNet's, as of every other method (3.3). An epoch visits
-each study once, with one of its images at random; the paper's epochs visited each image. The checkpoint with the
-lowest validation loss is kept, as of ConVIRT; the rate is not halved, as nothing says that it was.
+The paper is silent on the initial weights: here they are ImageNet's, as of every other method (3.3); both codes that it
+names, sthalles/SimCLR and facebookresearch/moco, start from random ones. An epoch visits each study once, with one of
+its images at random; the paper's epochs visited each image. The checkpoint with the lowest validation loss is kept, as
+of ConVIRT; the rate is not halved, as nothing says that it was.
 """
 
 from dataclasses import replace
@@ -31,12 +32,14 @@ SIMCLR_VIEWS = TransformConfig(
     blur_sigma=(0.1, 2.0),
     blur_probability=0.5,
 )
-"""SimCLR's crop, flip, colour and blur (Chen et al. 2020, appendix A, strength 1); saturation and hue are 0 (E), and
-dropping colour at random does nothing to grey images. The code that the paper ran blurs always; its text says "in the
-paper", which blurs half of the views. Brightness always comes before contrast; there, their order is random."""
+"""SimCLR's crop, flip, colour and blur (Chen et al. 2020, appendix A; google-research/simclr, `data_util.py`, strength
+1); saturation and hue are 0 (E), and dropping colour at random does nothing to grey images. The code that the paper ran
+blurs always; its text says "in the paper", which blurs half of the views. Brightness always comes before contrast;
+there, their order is random."""
 
 MOCO_VIEWS = replace(SIMCLR_VIEWS, crop=(0.2, 1.0), brightness=(0.6, 1.4), contrast=(0.6, 1.4))
-"""MoCo v2's: crops of a fifth at least, weaker colour (its code, `--aug-plus`); saturation and hue are 0 (E)."""
+"""MoCo v2's: crops of a fifth at least, weaker colour (facebookresearch/moco, `main_moco.py`, `--aug-plus`); saturation
+and hue are 0 (E)."""
 
 UNHALVED = ValidationConfig(patience=ValidationConfig().max_evaluations)
 """ConVIRT's validation, without its rule that halves the rate."""

@@ -17,7 +17,7 @@ def pointing_game(map_RR: NDArray, mask_RR: NDArray[np.bool_]) -> float:
 
 
 def energy_inside(map_RR: NDArray, mask_RR: NDArray[np.bool_]) -> float:
-    """The share of the map's sum that lies inside the box (Wang et al. 2020, "Score-CAM", section 4.2).
+    """The share of the map's sum that lies inside the box (Wang et al. 2020, "Score-CAM", section 4.3).
 
     A map of zeros (Grad-CAM can give one) says nothing: it scores the box's share of the area, as any constant map.
     """
