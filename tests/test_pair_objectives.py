@@ -56,39 +56,44 @@ IMAGES = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0.5, 0, 1, 0]]
 TEXTS = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.float64)
 
 
-def naive_targets(images: Tensor, texts: Tensor) -> tuple[list[list[float]], list[list[float]]]:
+def naive_targets(
+    images: Tensor, texts: Tensor, temperature: float = 1.0
+) -> tuple[list[list[float]], list[list[float]]]:
     """y(v->u) by image and text, and y(u->v) by text and image."""
-    s = [[float(cosine(image, text)) for text in texts] for image in images]
+    s = [[float(cosine(image, text)) / temperature for text in texts] for image in images]
     count = range(len(s))
     forward = [[math.exp(s[i][j]) / sum(math.exp(s[i][k]) for k in count) for j in count] for i in count]
     backward = [[math.exp(s[i][j]) / sum(math.exp(s[k][j]) for k in count) for i in count] for j in count]
     return forward, backward
 
 
-@pytest.mark.parametrize("scale", [1.0, 1 / 0.07])
-def test_medclip_equals_its_equations_in_loops(scale: float) -> None:
+@pytest.mark.parametrize(("scale", "sharpness"), [(1.0, 1.0), (1 / 0.07, 1.0), (1 / 0.07, 0.1)])
+def test_medclip_equals_its_equations_in_loops(scale: float, sharpness: float) -> None:
     v, u = vectors(4, seed=3)
     tau = torch.tensor(1 / scale, dtype=torch.float64, requires_grad=True)
-    forward, backward = naive_targets(IMAGES, TEXTS)
+    forward, backward = naive_targets(IMAGES, TEXTS, sharpness)
     total = torch.zeros((), dtype=torch.float64)
     for i in range(4):
         for j in range(4):
             row = [cosine(v[i], u[k]) / tau for k in range(4)]
             column = [cosine(v[k], u[j]) / tau for k in range(4)]
             total = total - forward[i][j] * log_share(row[j], row) - backward[j][i] * log_share(column[i], column)
-    loss = semantic_matching_loss(v, u, IMAGES, TEXTS, 1 / tau)
+    loss = semantic_matching_loss(v, u, IMAGES, TEXTS, 1 / tau, target_temperature=sharpness)
     assert_same_with_gradients(loss, total / 8, (v, u, tau))
 
 
-def test_the_entropy_of_soft_targets_is_the_least_loss() -> None:
-    forward, backward = naive_targets(IMAGES, TEXTS)
+@pytest.mark.parametrize("sharpness", [1.0, 0.1])
+def test_the_entropy_of_soft_targets_is_the_least_loss(sharpness: float) -> None:
+    options = {"target_temperature": sharpness}
+    forward, backward = naive_targets(IMAGES, TEXTS, sharpness)
     entropy = -sum(p * math.log(p) for rows in (forward, backward) for row in rows for p in row) / 8
-    assert matching_entropy(IMAGES, TEXTS).item() == pytest.approx(entropy, abs=1e-12)
-    # Vectors that are as similar as the findings reach it at scale 1; any others lie above.
-    assert semantic_matching_loss(IMAGES, TEXTS, IMAGES, TEXTS, torch.tensor(1.0)).item() == pytest.approx(entropy)
+    assert matching_entropy(IMAGES, TEXTS, **options).item() == pytest.approx(entropy, abs=1e-12)
+    # Vectors that are as similar as the findings reach it at the same scale; any others lie above.
+    scale = torch.tensor(1 / sharpness)
+    assert semantic_matching_loss(IMAGES, TEXTS, IMAGES, TEXTS, scale, **options).item() == pytest.approx(entropy)
     for seed in range(20):
         v, u = vectors(4, seed=seed)
-        assert semantic_matching_loss(v, u, IMAGES, TEXTS, torch.tensor(1.0)).item() > entropy
+        assert semantic_matching_loss(v, u, IMAGES, TEXTS, scale, **options).item() > entropy
 
 
 def test_unpaired_items_of_one_meaning_are_no_negatives() -> None:

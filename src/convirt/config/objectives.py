@@ -144,9 +144,15 @@ class SemanticMatchingObjective(LearnedTemperatureObjective):
     """How findings are worded: `en`, or the path of a TOML file (`data/findings/en.toml` tells the form)."""
     uncertain: float = 1.0
     """What an uncertain finding counts in the vector of findings: 1 as present, 0 as absent (silent)."""
+    target_temperature: float = 1.0
+    """Divides the similarities of findings that the soft targets are made of; the paper's equation has none, which is
+    1. Lower is sharper: at 1 the target of a finding is at most e times that of none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.target_temperature > 0, f"objective.target_temperature must be above 0, got {self.target_temperature}"
+        )
         require(0 <= self.uncertain <= 1, f"objective.uncertain must lie in [0, 1], got {self.uncertain}")
 
 

@@ -95,11 +95,13 @@ class MedCLIP(TwoTowers):
         _, v_BD = self.encode_image(self.draw_views(batch.images_B1SS, generator))
         _, u_BD = self.encode_text(batch.sentences)
         image_BC, text_BC = self.findings(batch.reports), self.findings([sentence] for sentence in batch.sentences)
-        scale = self.temperature()
-        loss = semantic_matching_loss(v_BD, u_BD, image_BC.to(self.device), text_BC.to(self.device), scale)
+        scale, sharpness = self.temperature(), self.objective.target_temperature
+        loss = semantic_matching_loss(
+            v_BD, u_BD, image_BC.to(self.device), text_BC.to(self.device), scale, target_temperature=sharpness
+        )
         normal = self.lexicon.classes.index(self.lexicon.no_finding)
         return loss, {
-            "target_entropy": matching_entropy(image_BC, text_BC).item(),
+            "target_entropy": matching_entropy(image_BC, text_BC, target_temperature=sharpness).item(),
             "scale": scale.item(),
             "normal_images": image_BC[:, normal].mean().item(),
             "normal_texts": text_BC[:, normal].mean().item(),

@@ -67,13 +67,19 @@ def scaled_contrastive_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor) -> Tensor
 
 
 def semantic_matching_loss(
-    v_ND: Tensor, u_ND: Tensor, image_findings_NC: Tensor, text_findings_NC: Tensor, scale: Tensor
+    v_ND: Tensor,
+    u_ND: Tensor,
+    image_findings_NC: Tensor,
+    text_findings_NC: Tensor,
+    scale: Tensor,
+    *,
+    target_temperature: float = 1.0,
 ) -> Tensor:
     """The semantic matching loss of MedCLIP (Wang et al. 2022, section 3.4), for images and texts that are no pairs.
 
     With s_ij the cosine similarity of the findings of image i and of text j, and z_ij that of their vectors::
 
-        y(v->u)_ij = softmax_j(s_ij)            y(u->v)_ji = softmax_i(s_ij)
+        y(v->u)_ij = softmax_j(s_ij / T)        y(u->v)_ji = softmax_i(s_ij / T)
         p(v->u)_ij = softmax_j(z_ij / tau)      p(u->v)_ji = softmax_i(z_ij / tau)
         L(v->u) = -mean_i sum_j y(v->u)_ij log p(v->u)_ij, L(u->v) likewise, L = (L(v->u) + L(u->v)) / 2
 
@@ -83,6 +89,7 @@ def semantic_matching_loss(
         image_findings_NC: Findings of each image, multi-hot; no row may be zero.
         text_findings_NC: Findings of each text.
         scale: 1 / tau, a positive scalar that may want a gradient.
+        target_temperature: T, above 0; the paper has none, which is 1.
 
     Returns:
         The scalar loss, in float32 or better. Its least value is the entropy of the soft targets, not 0.
@@ -94,15 +101,15 @@ def semantic_matching_loss(
         raise ValueError(f"expected findings of {len(v_ND)} images and texts, got {len(image_findings_NC)}")
     with torch.autocast(device_type=v_ND.device.type, enabled=False):
         logits_NN = scale * cosine_similarities(v_ND, u_ND)
-        meaning_NN = _meaning(image_findings_NC, text_findings_NC).to(logits_NN.dtype)
+        meaning_NN = _meaning(image_findings_NC, text_findings_NC).to(logits_NN.dtype) / target_temperature
         image_to_text = F.cross_entropy(logits_NN, meaning_NN.softmax(dim=1))
         text_to_image = F.cross_entropy(logits_NN.T, meaning_NN.T.softmax(dim=1))
         return (image_to_text + text_to_image) / 2
 
 
-def matching_entropy(image_findings_NC: Tensor, text_findings_NC: Tensor) -> Tensor:
+def matching_entropy(image_findings_NC: Tensor, text_findings_NC: Tensor, *, target_temperature: float = 1.0) -> Tensor:
     """The mean entropy of the soft targets of both directions, nats: what `semantic_matching_loss` is at its least."""
-    meaning_NN = _meaning(image_findings_NC, text_findings_NC)
+    meaning_NN = _meaning(image_findings_NC, text_findings_NC) / target_temperature
     rows_NN, columns_NN = meaning_NN.log_softmax(dim=1), meaning_NN.log_softmax(dim=0)
     return -((rows_NN.exp() * rows_NN).sum() + (columns_NN.exp() * columns_NN).sum()) / (2 * len(meaning_NN))
 

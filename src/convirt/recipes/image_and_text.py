@@ -178,7 +178,8 @@ def demo_medclip() -> PretrainConfig:
     """`convirt pretrain demo_medclip --corpus CORPUS --out RUN`
 
     MedCLIP at the demo's budget: its loss, sampling and penalty; views, frozen layers and the bias of the projections
-    are the demo's.
+    are the demo's. The soft targets are sharper: as the paper has them their entropy among 32 texts is 3.41 of at most
+    3.47 nats, and in hundreds of steps nothing is learnt from what is left (docs/results.md).
     """
     base = demo()
     return replace(
@@ -186,7 +187,7 @@ def demo_medclip() -> PretrainConfig:
         recipe="demo_medclip",
         method="medclip",
         projection=ProjectionConfig(linear=True),
-        objective=SemanticMatchingObjective(),
+        objective=SemanticMatchingObjective(target_temperature=0.1),
         optimiser=replace(base.optimiser, kind="adamw", weight_decay=1e-4),
     )
 
