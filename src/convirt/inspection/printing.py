@@ -34,6 +34,10 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
     for side in filter(None, (audit, audit.get("against"))):
         if side["unreadable"]:
             console.print(f"{side['unreadable']} images could not be read", style="yellow")
+        if found := side["integrity"]:
+            which = "" if side is audit else "the other: "
+            style = "dim" if found["intact"] else "bold red"
+            console.print(f"{which}{found['line']}", style=style, markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote {page} and {page.with_suffix('.json').name}", markup=False, soft_wrap=True)
     for verdict in [audit["verdict"], *([audit["against"]["verdict"]] if "against" in audit else [])]:
         style = "bold red" if verdict["leak"] else "bold yellow" if verdict["unchecked"] else "bold green"
