@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from convirt.atomic import refusal
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
 from convirt.recipes import RECIPES
@@ -318,7 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
-        print(f"convirt: error: {' '.join(str(error).split())}", file=sys.stderr)
+        said = refusal(error) if isinstance(error, OSError) else str(error)
+        print(f"convirt: error: {' '.join(said.split())}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
         print("convirt: interrupted", file=sys.stderr)

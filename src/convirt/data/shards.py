@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from convirt.atomic import check_writable
 from convirt.data.records import ImageRecord, Pair, content_of
 from convirt.errors import InputError
 
@@ -249,8 +250,9 @@ def check_free(out: Path) -> None:
     """Refuse to write a corpus over anything: `out` must be missing or an empty folder.
 
     Raises:
-        InputError: It is neither.
+        InputError: It is neither, or cannot be written.
     """
+    check_writable(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists already; remove it or choose another --out")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.atomic import replacing
+from convirt.atomic import check_writable, replacing
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.evaluation.layout import show
@@ -116,6 +116,7 @@ def check_out(out: str | Path) -> None:
     """Refuse an output folder that cannot be one, before any work is done."""
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"{out} is a file; give --out a folder")
+    check_writable(out)
 
 
 def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:

@@ -100,7 +100,8 @@ def _shared(against: dict[str, Any]) -> Table:
 
 def _crossings(crossings: list[dict[str, Any]]) -> Table:
     kinds = [kind for kind in KINDS if kind in crossings[0]]
-    table = _table("Shared, by split", "here", "there", *(KINDS[kind] for kind in kinds), "counts as")
+    named = [KINDS[kind].replace("-", "-\n") for kind in kinds]  # all of them fit into 80 characters
+    table = _table("Shared, by split", "here", "there", *named, "counts as")
     table.columns[1].justify = "left"
     table.columns[-1].justify = "left"
     for row in crossings:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from convirt.atomic import check_writable
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import TrainingBatches, ValidationBatches
@@ -152,6 +153,7 @@ def _check_folder(out: Path, resume: bool) -> None:
     is_run = (out / CONFIG).is_file()
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder as --out")
+    check_writable(out)
     if resume and not is_run:
         raise InputError(f"{out} holds no run to resume; leave out --resume to start one")
     if is_run and not resume:
