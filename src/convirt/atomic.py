@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from convirt.errors import InputError
 
@@ -18,7 +18,7 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write, which takes its name once it has reached the disk, or vanishes after an error."""
     part = _beside(path)
     try:
@@ -58,6 +58,8 @@ def check_writable(out: str | Path, option: str = "--out") -> None:
         InputError: A part of the path is a file, or the first folder of it that exists refuses.
     """
     out = Path(out)
+    if out.is_file():
+        return  # what to say of it depends on what was to be written
     for place in (out, *out.absolute().parents):
         if not os.path.lexists(place):
             continue
