@@ -479,7 +479,7 @@ def test_split_by_patient_is_seeded_and_steady() -> None:
 def test_split_helpers() -> None:
     assert given_split(" DEV ") == "val"
     check_patients([("a", "train"), ("a", "train"), ("b", "test")])
-    with pytest.raises(InputError, match="1 such patients"):
+    with pytest.raises(InputError, match="the only such patient"):
         check_patients([("a", "train"), ("a", "val")])
 
 

@@ -246,3 +246,44 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path, damage: str) -> None:
         Corpus.open(tmp_path / "corpus")
     assert "\n" not in str(caught.value)
     assert "convirt prepare archive" in str(caught.value)
+
+
+# --- checks before use
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("damage", ["settings", "catalogue.arrow", "state.json", "data-00000.arrow"])
+def test_a_changed_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, small: bool) -> None:
+    monkeypatch.setattr(corpora, "_SOON_HASHED", 2**28 if small else 0)
+    write(tmp_path / "corpus", [pair(number) for number in range(100)]).check(whole=True)
+    name = "corpus.json" if damage == "settings" else damage
+    path = tmp_path / "corpus" / name
+    if damage == "settings":
+        path.write_text(path.read_text().replace('"settings": {}', '"settings": {"bits": 8}'))
+    elif damage == "state.json":
+        path.write_text(path.read_text() + " ")
+    else:  # a bit that no size tells of: of a patient's id, and of a pixel
+        data = bytearray(path.read_bytes())
+        data[data.index(b"p42") if damage == "catalogue.arrow" else data.index(b"IDAT") + 40] ^= 1
+        path.write_bytes(data)
+    changed = Corpus.open(tmp_path / "corpus")
+    if not small and damage.startswith("data"):
+        changed.check()  # too large to be hashed unasked
+        with pytest.raises(InputError, match=r"data-00000\.arrow is not what was written"):
+            changed.check(whole=True)
+        return
+    with pytest.raises(InputError, match=rf"{name} is not what was written \(its sha256 differs\); prepare"):
+        changed.check()
+
+
+def test_a_corpus_of_an_earlier_version_is_known_by_its_fingerprint_alone(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus", [pair(number) for number in range(10)])
+    (tmp_path / "corpus" / "catalogue.arrow").unlink()
+    about = tmp_path / "corpus" / "corpus.json"
+    values = {name: value for name, value in json.loads(about.read_text()).items() if name not in ("files", "sha256")}
+    about.write_text(json.dumps(values))
+    Corpus.open(corpus.path).check(whole=True)
+    about.write_text(json.dumps({**values, "fingerprint": "0" * 64}))
+    Corpus.open(corpus.path).check()
+    with pytest.raises(InputError, match=r"has another fingerprint than its corpus\.json says"):
+        Corpus.open(corpus.path).check(whole=True)

@@ -212,3 +212,36 @@ def test_small_summaries():
     assert [bar["width"] for bar in page.bars({"a": 2, "b": 4})] == [50, 100]
     assert page.bars({}) == []
     assert [column["height"] for column in page.columns([0, 1, 4])] == [0, 25, 100]
+
+
+def test_a_corpus_that_has_changed_is_called_damaged(tmp_path, capsys):
+    rows = innocent_rows(12)
+    rows[3].text = "The seventh rib is fractured."
+    corpus = write_rows(tmp_path / "corpus", rows)
+    audit, html = inspected(corpus, "--strict", "--out", tmp_path / "whole")
+    about = json.loads((corpus / "corpus.json").read_text())
+    assert audit["integrity"]["intact"] is True
+    assert audit["integrity"]["found"] == about["fingerprint"]
+    assert "Intact: its content has the fingerprint" in html
+    assert "Intact: its content has the fingerprint" in capsys.readouterr().out
+    shard = corpus / "data-00000.arrow"
+    data, place = shard.read_bytes(), shard.read_bytes().rindex(rows[3].text.encode()[:12])
+    shard.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    audit, html = inspected(corpus, "--no-images", "--out", tmp_path / "changed")
+    assert audit["integrity"]["intact"] is False
+    assert "DAMAGED" in html
+    assert str(tmp_path) not in html
+    with pytest.raises(SystemExit, match="4"):
+        inspected(corpus, "--strict", "--out", tmp_path / "changed")
+    assert f"corpus.json says {about['fingerprint'][:16]}; prepare it again" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="4"):  # the other side as well
+        inspected(write_rows(tmp_path / "b", rows[:6]), "--against", corpus, "--strict", "--out", tmp_path / "changed")
+    assert "the other: DAMAGED" in capsys.readouterr().out
+
+
+def test_changed_settings_are_damage_too(tmp_path):
+    corpus = write_rows(tmp_path / "corpus", innocent_rows(4))
+    about = corpus / "corpus.json"
+    about.write_text(about.read_text().replace('"format": 1', '"note": 1, "format": 1'))
+    audit, _ = inspected(corpus, "--out", tmp_path / "out")
+    assert audit["integrity"]["line"].startswith(f"DAMAGED: {about} is not what was written")

@@ -161,7 +161,9 @@ def test_settings_stay_true(tmp_path: Path) -> None:
     assert old["ids_mark"]
     remade = again.settings["remade"]
     assert (remade["image_size"], remade["bits"], remade["fingerprint"]) == (64, 8, first.fingerprint)
-    back = Corpus.open(prepare_remake(again.path, images, tmp_path / "back", image_size=64))
+    same = Corpus.open(prepare_remake(again.path, images, tmp_path / "same"))
+    assert (same.fingerprint, same.image_size, same.settings["bits"]) == (again.fingerprint, 96, 16)
+    back = Corpus.open(prepare_remake(again.path, images, tmp_path / "back", image_size=64, bits=8))
     assert back.fingerprint == first.fingerprint
     assert back.settings["remade"]["remade"] == remade
 

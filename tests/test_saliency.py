@@ -182,6 +182,8 @@ def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes):
     assert results.rows == []
     assert results.data["findings"] == 4
     assert (shapes["out"] / "saliency.png").is_file()
+    with pytest.raises(InputError, match=r"results of another call \(other: --per-label\)"):
+        saliency([tiny_run], **{**options, "per_label": 3})
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatche
 from convirt.data.loading.reading import read_ahead
 from convirt.data.loading.remote import Cache, Remote
 from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients, share
-from convirt.data.loading.streaming import StreamedCorpus, open_corpus, sealed
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus
+from convirt.data.shards import sealed
 from convirt.errors import InputError
 from convirt.training.pretrain import pretrain
 from file_server import FileServer, serving
@@ -625,3 +626,51 @@ def test_the_commands(disk: Corpus, tmp_path: Path, capsys, monkeypatch, tiny_be
     assert error == f"convirt: error: {server.url}/nothing/corpus.json is missing; " + error.partition("; ")[2]
     assert json.loads((tmp_path / "run" / "corpus.json").read_text())["path"] == f"{server.url}/web"
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 2
+
+
+def test_other_shards_of_the_same_corpus_are_refused_and_leftovers_go(
+    disk: Corpus, exported: Path, tmp_path: Path, monkeypatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    with pytest.raises(InputError, match=r"holds this corpus in \d+ other shards \(another --shard-mib\)"):
+        export(disk.path, str(exported), shard_mib=2 * SHARD_MIB)
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+    with monkeypatch.context() as patch:  # an unfinished one with larger shards
+        patch.setattr("convirt.data.loading.export._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export(disk.path, str(tmp_path / "out"), shard_mib=2 * SHARD_MIB)
+    assert list((tmp_path / "out").glob("train-*"))
+    export(disk.path, str(tmp_path / "out"), shard_mib=SHARD_MIB)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "out" / "corpus.json").write_text('{"shards": 3}')
+    with pytest.raises(InputError, match="holds a damaged export; remove it"):
+        export(disk.path, str(tmp_path / "out"), shard_mib=SHARD_MIB)
+
+
+def test_a_changed_corpus_is_noticed_before_a_run(
+    config: PretrainConfig, disk: Corpus, exported: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("convirt.data.corpora._SOON_HASHED", 0)
+    shutil.copytree(disk.path, tmp_path / "corpus")
+    shard = tmp_path / "corpus" / "data-00000.arrow"
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-2000] + bytes([data[-2000] ^ 1]) + data[-1999:])
+    with pytest.raises(InputError, match=r"data-00000\.arrow is not what was written"):
+        pretrain(config, tmp_path / "corpus", tmp_path / "run", verify=True)
+    about = tmp_path / "corpus" / "corpus.json"
+    about.write_text(about.read_text().replace('"pairs_val": 64', '"pairs_val": 65'))
+    with pytest.raises(InputError, match=r"corpus\.json is not what was written \(its sha256 differs\)"):
+        pretrain(config, tmp_path / "corpus", tmp_path / "run")
+    shutil.copytree(exported, tmp_path / "web")
+    shard = sorted((tmp_path / "web").glob("train-*"))[-1]
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1] + b"?")
+    with pytest.raises(InputError, match=rf"{shard.name} cannot be read: its content is not what was exported"):
+        pretrain(config, tmp_path / "web", tmp_path / "run", verify=True)
+    shard.write_bytes(data[:-1])
+    with pytest.raises(InputError, match=rf"{shard.name} has {len(data) - 1} bytes, should have {len(data)}"):
+        pretrain(config, tmp_path / "web", tmp_path / "run")
+    shard.unlink()
+    with pytest.raises(InputError, match=rf"{shard.name} is missing; export the corpus anew"):
+        pretrain(config, tmp_path / "web", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -113,6 +113,8 @@ def test_the_verb_leaves_pictures_coordinates_and_figures(archive, monkeypatch):
     assert abs(purity["imagenet"] - results.rows[0]["chance"]) < 0.15
     again = tsne(["oracle"], archive, archive.parent, out=out, resamples=50, **options)
     assert again.rows == results.rows  # the seed fixes the map
+    with pytest.raises(InputError, match=r"results of another call \(other: --perplexity\)"):
+        tsne(["oracle"], archive, archive.parent, out=out, resamples=50, **{**options, "perplexity": 9})
     assert pd.read_csv(out / "tsne.csv").equals(points)
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 

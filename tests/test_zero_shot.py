@@ -155,6 +155,8 @@ def test_labels_with_operating_points_from_validation(archive, monkeypatch):
     assert all(row["space"] == "shared" for row in results.rows)
     written = json.loads((archive["out"] / "metrics.json").read_text())
     assert len(written["data"]["prompts_sha256"]) == 64
+    with pytest.raises(InputError, match=r"results of another call \(other: --split-column\)"):
+        zero_shot(["oracle"], **archive, label_columns=FINDINGS)
 
 
 def test_test_rows_do_not_move_the_operating_point(archive, monkeypatch):

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from convirt.atomic import refusal
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
 from convirt.recipes import RECIPES
@@ -248,6 +249,9 @@ class PretrainArguments:
     """Go on with the run in --out from its last checkpoint, bit for bit as if it had never stopped."""
     dry_run: bool = False
     """Print the plan (parameters, steps, memory and time from a few measured steps) and write nothing."""
+    verify: bool = False
+    """Read the whole corpus first and compare all hashes. Without it small files are hashed, and the shards of a small
+    corpus; of a larger one each shard is known by its size."""
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
 
 
@@ -288,7 +292,7 @@ def run_verb(arguments: Sequence[str]) -> None:
         if name == "pretrain":
             given = pretrain_arguments(rest)
             args: Sequence[Any] = (given.config, given.corpus, given.out)
-            kwargs: dict[str, Any] = {"resume": given.resume, "dry_run": given.dry_run}
+            kwargs: dict[str, Any] = {"resume": given.resume, "dry_run": given.dry_run, "verify": given.verify}
         else:
             args, kwargs = parse(binder, rest, prog=f"convirt {name}")
         getattr(importlib.import_module(module), function_name)(*args, **kwargs)
@@ -315,7 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
-        print(f"convirt: error: {' '.join(str(error).split())}", file=sys.stderr)
+        said = refusal(error) if isinstance(error, OSError) else str(error)
+        print(f"convirt: error: {' '.join(said.split())}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
         print("convirt: interrupted", file=sys.stderr)

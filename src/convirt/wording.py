@@ -8,6 +8,16 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 
+def clip(text: str, width: int) -> str:
+    """Return text of at most `width` characters, cut between words where it is longer, and marked as cut."""
+    if len(text) <= width:
+        return text
+    head = text[: width - 3]
+    if not text[width - 3].isspace() and " " in head:
+        head = head.rpartition(" ")[0]
+    return f"{head.rstrip()} ..."[:width]
+
+
 def fold(boxed: str, prog: str) -> str:
     """Make one line of tyro's boxed, coloured error: what is wrong, and where to read more."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)

@@ -13,9 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from convirt.data.shards import map_shards, shard_names
-
-FILE = "catalogue.arrow"
+from convirt.data.shards import CATALOGUE, file_sha256, map_shards, shard_names
 
 _SCHEMA = pa.schema(
     [("patient_id", pa.string()), ("split", pa.string()), ("images", pa.int32()), ("sentences", pa.int32())]
@@ -40,22 +38,27 @@ class Catalogue:
     """The number of the pair after the last of each shard, int64 [shards]."""
     sizes: tuple[int, ...]
     """Bytes of each shard."""
+    sums: tuple[str, ...]
+    """sha256 of each shard; empty in corpora that were made without."""
 
 
 def write_catalogue(folder: Path, names: Sequence[str]) -> None:
     """Write the catalogue of the shards in a folder."""
     table = _collect(folder, names)
-    with pa.OSFile(str(folder / FILE), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+    sums = json.dumps({name: file_sha256(folder / name) for name in names})
+    table = table.replace_schema_metadata({**table.schema.metadata, "sha256": sums})
+    with pa.OSFile(str(folder / CATALOGUE), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
 
 
 def read_catalogue(folder: Path) -> Catalogue:
     """Read the catalogue of a corpus; one that was written without gets it from its shards."""
-    if (folder / FILE).is_file():
-        table = pa.ipc.open_stream(pa.memory_map(str(folder / FILE))).read_all()
+    if (folder / CATALOGUE).is_file():
+        table = pa.ipc.open_stream(pa.memory_map(str(folder / CATALOGUE))).read_all()
     else:
         table = _collect(folder, shard_names(folder))
     shards = json.loads(table.schema.metadata[b"shards"])
+    sums = json.loads(table.schema.metadata.get(b"sha256", b"{}"))
     return Catalogue(
         patients=_strings(table.column("patient_id")),
         splits=_strings(table.column("split")),
@@ -64,6 +67,7 @@ def read_catalogue(folder: Path) -> Catalogue:
         shards=tuple(name for name, _, _ in shards),
         ends=np.cumsum([rows for _, rows, _ in shards], dtype=np.int64),
         sizes=tuple(size for _, _, size in shards),
+        sums=tuple(sums.get(name, "") for name, _, _ in shards),
     )
 
 

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from convirt.atomic import make_beside
 from convirt.data.catalogue import Catalogue, read_catalogue, write_catalogue
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import (
@@ -32,8 +32,11 @@ from convirt.data.shards import (
     Fingerprint,
     ShardWriter,
     check_free,
+    file_sha256,
     map_shards,
+    pair_digest,
     pixels,
+    sealed,
     shard_name,
     sync,
     write_about,
@@ -44,6 +47,7 @@ from convirt.errors import InputError
 __all__ = ["FORMAT", "SPLITS", "Corpus", "CorpusWriter", "check_free", "decode"]
 
 _BYTES_PER_SHARD = 256 * 2**20
+_SOON_HASHED = 256 * 2**20  # bytes of shards that are hashed unasked: a second at most
 
 
 def decode(image: ImageRecord) -> Tensor:
@@ -68,6 +72,7 @@ class Corpus:
         self.fingerprint: str = about["fingerprint"]
         self.image_size: int = about["image_size"]
         self.settings: dict[str, Any] = about["settings"]
+        self._about = about
         self.patient_ids = catalogue.patients
         self.splits = catalogue.splits
         self._catalogue = catalogue
@@ -110,6 +115,46 @@ class Corpus:
                 raise ValueError(f"{name} is missing")
             if size not in (None, sizes[name]):
                 raise ValueError(f"{name} has {sizes[name]} bytes, should have {size}")
+
+    def check(self, *, whole: bool = False) -> None:
+        """See whether the files are still those that were written, as far as that costs little.
+
+        The small files are hashed, and the shards if they have 256 MiB or less. What a corpus of an earlier version
+        does not say of itself is not compared.
+
+        Args:
+            whole: Hash all shards; where the corpus does not say their hashes, read and decode every pair and compare
+                the fingerprint.
+
+        Raises:
+            InputError: One is not; it is named.
+        """
+        remedy = "prepare the corpus again, or copy it anew from where it is whole"
+        if "sha256" in self._about and self._about["sha256"] != sealed(self._about)["sha256"]:
+            raise InputError(f"{self.path / 'corpus.json'} is not what was written (its sha256 differs); {remedy}")
+        sums = dict(self._about.get("files", {}))
+        known = all(self._catalogue.sums)
+        if known and (whole or sum(self._catalogue.sizes) <= _SOON_HASHED):
+            sums |= dict(zip(self._catalogue.shards, self._catalogue.sums, strict=True))
+        for name, sha256 in sums.items():
+            try:
+                found = file_sha256(self.path / name)
+            except OSError as error:
+                raise InputError(f"{self.path / name} cannot be read ({error.strerror}); {remedy}") from error
+            if found != sha256:
+                raise InputError(f"{self.path / name} is not what was written (its sha256 differs); {remedy}")
+        if whole and not known and self.read_fingerprint() != self.fingerprint:
+            raise InputError(f"{self.path} has another fingerprint than its corpus.json says; {remedy}")
+
+    def read_fingerprint(self) -> str:
+        """Read every pair and return the fingerprint of what was found.
+
+        Raises:
+            InputError: A pair is damaged.
+        """
+        found = Fingerprint(self.image_size)
+        found.update(pair_digest(self.pair(index), self.image_size) for index in range(len(self)))
+        return found.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.path,)
@@ -200,9 +245,7 @@ class CorpusWriter:
 
     def __enter__(self) -> "CorpusWriter":
         check_free(self.out)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.", dir=self.out.parent))
-        self._folder.chmod(0o755)  # mkdtemp keeps others out, a finished corpus need not
+        self._folder = make_beside(self.out)
         return self
 
     def add(self, pair: Pair) -> None:
@@ -258,6 +301,7 @@ class CorpusWriter:
             raise InputError(f"no pair is left to write to {self.out}")
         self._close_shard()
         self.fingerprint = self._hash.hexdigest()
+        write_catalogue(self._folder, self._shards)
         write_about(
             self._folder,
             shards=self._shards,
@@ -266,7 +310,6 @@ class CorpusWriter:
             counts=self.counts(),
             settings=self.settings,
         )
-        write_catalogue(self._folder, self._shards)
         write_json(self._folder / "audit.json", self.audit)
         sync(self._folder)
         check_free(self.out)

@@ -15,10 +15,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from convirt.atomic import check_writable
 from convirt.data.records import ImageRecord, Pair, content_of
 from convirt.errors import InputError
 
 FORMAT = 1
+CATALOGUE = "catalogue.arrow"
+BESIDE = (CATALOGUE, "state.json", "dataset_info.json")
+"""Small files whose hashes `corpus.json` holds."""
 SPLITS = ("train", "val", "test")
 
 _VALUES = pa.struct([("name", pa.string()), ("value", pa.string())])
@@ -196,7 +200,10 @@ class Fingerprint:
 def write_about(
     folder: Path, *, shards: list[str], image_size: int, fingerprint: str, counts: dict[str, int], settings: Any
 ) -> None:
-    """Write the files that make a folder of shards a corpus that `Corpus.open` and `datasets.load_from_disk` read."""
+    """Write the files that make a folder of shards a corpus that `Corpus.open` and `datasets.load_from_disk` read.
+
+    The catalogue lies there already: `corpus.json`, the last one, knows the hash of each of the others, and its own.
+    """
     about = {
         "format": FORMAT,
         "image_size": image_size,
@@ -214,8 +221,23 @@ def write_about(
         "_split": None,
     }
     info = {"citation": "", "description": "", "features": _FEATURES, "homepage": "", "license": ""}
-    for name, value in (("state", state), ("dataset_info", info), ("corpus", about)):
+    for name, value in (("state", state), ("dataset_info", info)):
         write_json(folder / f"{name}.json", value)
+    beside = [folder / name for name in BESIDE]
+    about["files"] = {path.name: file_sha256(path) for path in beside if path.is_file()}
+    write_json(folder / "corpus.json", sealed(json.loads(json.dumps(about))))  # keys as they are read back
+
+
+def sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of `corpus.json` with a hash of all else in it, by which a changed one is noticed."""
+    rest = {name: value for name, value in about.items() if name != "sha256"}
+    return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -228,8 +250,9 @@ def check_free(out: Path) -> None:
     """Refuse to write a corpus over anything: `out` must be missing or an empty folder.
 
     Raises:
-        InputError: It is neither.
+        InputError: It is neither, or cannot be written.
     """
+    check_writable(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists already; remove it or choose another --out")
 

@@ -42,9 +42,10 @@ def check_patients(rows: Iterable[tuple[str, str]], *, remedy: str = "leave --sp
     for patient, split in rows:
         seen.setdefault(patient, set()).add(split)
     if shared := [patient for patient, splits in seen.items() if len(splits) > 1]:
+        count = "the only such patient" if len(shared) == 1 else f"{len(shared)} such patients in all"
         first = " and ".join(sorted(seen[shared[0]]))
         raise InputError(
-            f"patient {shared[0]!r} is in the given splits {first} ({len(shared)} such patients in all); correct the "
+            f"patient {shared[0]!r} is in the given splits {first} ({count}); correct the "
             f"table, or {remedy} to split by patient"
         )
 

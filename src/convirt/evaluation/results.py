@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from convirt.atomic import check_writable, replacing
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.evaluation.layout import show
@@ -118,6 +116,7 @@ def check_out(out: str | Path) -> None:
     """Refuse an output folder that cannot be one, before any work is done."""
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"{out} is a file; give --out a folder")
+    check_writable(out)
 
 
 def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:
@@ -165,18 +164,8 @@ def check_counts(**counts: int | None) -> None:
 
 
 def replace_file(path: Path, write: Any) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        write(file)
 
 
 def _plain(value: Any) -> Any:

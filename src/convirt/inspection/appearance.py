@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import fft, ndimage
 
 from convirt.data.corpora import decode
-from convirt.data.records import ImageRecord
+from convirt.data.records import ImageRecord, content_of
 
 COARSE = 16
 FINE = 128
@@ -36,6 +36,8 @@ _REACH = 6  # largest shift that is looked for, fine pixels
 class Appearance:
     """What the audit keeps of an image."""
 
+    content: str
+    """What `content_of` says of the pixels."""
     pixels: int
     """64-bit hash of size and pixels."""
     mean: float
@@ -57,6 +59,7 @@ def measure(image: ImageRecord) -> Appearance:
     content.update(np.ascontiguousarray(values_HW).tobytes())
     top = np.iinfo(values_HW.dtype).max
     return Appearance(
+        content=content_of(values_HW),
         pixels=int.from_bytes(content.digest(), "little"),
         mean=float(values_HW.mean()) / top,
         spread=float(values_HW.std()) / top,

@@ -4,19 +4,20 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import track
 
+from convirt.atomic import replacing
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import findings as f
-from convirt.inspection.collections import Collection, Columns, open_collection
+from convirt.inspection.collections import Collection, Columns, CorpusRows, open_collection
 from convirt.inspection.comparing import describe_between
 from convirt.inspection.gallery import SHOWN, alike_images, sample_rows
+from convirt.inspection.integrity import Integrity, tell
 from convirt.inspection.leakage import Between, Within, image_reader, look_between, look_within
 from convirt.inspection.naming import Comparison, check_salt_from, compare_naming, known_salts
 from convirt.inspection.page import render
@@ -30,6 +31,8 @@ LEAKAGE = 1
 """Exit status of `--strict` after leakage."""
 UNCHECKED = 3
 """Exit status of `--strict` if none was found, but patients could not be compared."""
+DAMAGED = 4
+"""Exit status of `--strict` if a corpus does not hold what it was written with: then nothing else counts."""
 
 
 def inspect(
@@ -52,7 +55,8 @@ def inspect(
 
     Prints a summary and writes inspect.html, one page that fetches nothing, and inspect.json. Looked for: patients,
     source files, identical and near-duplicate images across splits (or on both sides); repeated reports and sentences;
-    identifiers left in reports. The last line is a verdict; the exit status is 0 whatever it says, unless --strict.
+    identifiers left in reports; whether a corpus has the fingerprint that it was written with. The last line is a
+    verdict; the exit status is 0 whatever it says, unless --strict.
 
     Between the two, the first is what a network is pretrained on and --against what it is tested on: what leads from
     train into val or test, or from val into test, is leakage. What lies in train of both is counted by split and judged
@@ -65,7 +69,8 @@ def inspect(
         no_images: Give counts and row numbers only: no pixels, no report text, no ids, no file names, so that the page
             and the file may leave the house.
         strict: For scripts: exit with status 1 if there is leakage, and with 3 if none was found but patients could not
-            be compared. Equal reports alone are no leakage.
+            be compared. Equal reports alone are no leakage. Before either, status 4 says that a corpus is damaged: its
+            content has not the fingerprint that it was written with.
         images: Folder that the image paths of a table start from; a benchmark knows its own.
         against_images: The same for --against.
         image_column: Column of a table with the path of the image.
@@ -95,9 +100,11 @@ def inspect(
     _write(page, render(audit, gallery))
     _write(folder / "inspect.json", json.dumps(audit, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     print_audit(audit, page)
-    verdicts = [audit["verdict"], *([audit["against"]["verdict"]] if other else [])]
+    sides = [audit, *([audit["against"]] if other else [])]
+    if strict and any(side["integrity"] and not side["integrity"]["intact"] for side in sides):
+        raise SystemExit(DAMAGED)
     for failure, status in (("leak", LEAKAGE), ("unchecked", UNCHECKED)):
-        if strict and any(verdict[failure] for verdict in verdicts):
+        if strict and any(side["verdict"][failure] for side in sides):
             raise SystemExit(status)
     return page
 
@@ -129,6 +136,7 @@ def _audit(
         "about": collection.about,
         "shows_data": show,
         "unreadable": collection.unreadable,
+        "integrity": tell(survey.integrity, show),
         "splits": f.count_splits(survey),
         "source": f.read_audit(path, show),
         "images_per_pair": f.distribution(survey.column("images_R")),
@@ -152,6 +160,7 @@ def _audit(
             "name": other.name if show else "",
             "about": other.about,
             "unreadable": other.unreadable,
+            "integrity": tell(second.integrity, show),
             "splits": f.count_splits(second),
             "patients_note": comparison.note,
             **describe_between(between, survey, second),
@@ -167,7 +176,8 @@ def _survey(collection: Collection, identities: Any) -> Survey:
         return track(rows, f"reading {collection.name}", count, transient=True)
 
     rename = (lambda name: identities.of("patient", name)) if identities else None
-    return take_survey(collection, rename=rename, follow=follow)
+    integrity = Integrity(collection.corpus) if isinstance(collection, CorpusRows) else None
+    return take_survey(collection, rename=rename, integrity=integrity, follow=follow)
 
 
 def _within_pictures(within: Within, survey: Survey, collection: Collection) -> list[dict[str, Any]]:
@@ -223,13 +233,5 @@ def _prepare_folder(folder: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))

@@ -34,6 +34,10 @@ def print_audit(audit: dict[str, Any], page: Path, console: Console | None = Non
     for side in filter(None, (audit, audit.get("against"))):
         if side["unreadable"]:
             console.print(f"{side['unreadable']} images could not be read", style="yellow")
+        if found := side["integrity"]:
+            which = "" if side is audit else "the other: "
+            style = "dim" if found["intact"] else "bold red"
+            console.print(f"{which}{found['line']}", style=style, markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote {page} and {page.with_suffix('.json').name}", markup=False, soft_wrap=True)
     for verdict in [audit["verdict"], *([audit["against"]["verdict"]] if "against" in audit else [])]:
         style = "bold red" if verdict["leak"] else "bold yellow" if verdict["unchecked"] else "bold green"
@@ -96,7 +100,8 @@ def _shared(against: dict[str, Any]) -> Table:
 
 def _crossings(crossings: list[dict[str, Any]]) -> Table:
     kinds = [kind for kind in KINDS if kind in crossings[0]]
-    table = _table("Shared, by split", "here", "there", *(KINDS[kind] for kind in kinds), "counts as")
+    named = [KINDS[kind].replace("-", "-\n") for kind in kinds]  # all of them fit into 80 characters
+    table = _table("Shared, by split", "here", "there", *named, "counts as")
     table.columns[1].justify = "left"
     table.columns[-1].justify = "left"
     for row in crossings:

@@ -12,7 +12,7 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import count_tokens
 from convirt.inspection.appearance import COARSE, VIEWS, measure
 from convirt.inspection.collections import Collection
+from convirt.inspection.integrity import Integrity
 from convirt.inspection.near_texts import bands, hash_text
 
 EXAMPLES = 5
@@ -95,6 +96,8 @@ class Survey:
     depths: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     identified: Identified = field(default_factory=Identified)
+    integrity: dict[str, Any] | None = None
+    """Whether a corpus holds what it was written with, as `Integrity.judge` has it; None of a table."""
     coarse: Any = None
     """uint8 [2 * I, D], memory-mapped: the two views of each image, one after the other."""
 
@@ -113,6 +116,7 @@ def take_survey(
     collection: Collection,
     *,
     rename: Callable[[str], str] | None = None,
+    integrity: Integrity | None = None,
     follow: Callable[[Iterable[Pair], int], Iterable[Pair]] = lambda rows, _: rows,
 ) -> Survey:
     """Read a collection once, from its first row to its last.
@@ -120,6 +124,7 @@ def take_survey(
     Args:
         collection: What to read.
         rename: Applied to patient ids before they are hashed.
+        integrity: Follows the pass.
         follow: Wraps the rows, for a progress bar.
     """
     survey = Survey()
@@ -133,13 +138,16 @@ def take_survey(
             survey.images_R.append(len(pair.images))
             _add_text(survey, row, pair, texts)
             _add_people(survey, pair)
-            for image in pair.images:
-                _add_image(survey, row, image, spool)
+            contents = [_add_image(survey, row, image, spool) for image in pair.images]
+            if integrity:
+                known = zip(pair.images, contents, strict=True)
+                integrity.follow(replace(pair, images=tuple(replace(image, content=said) for image, said in known)))
         spool.flush()
         shape = (len(survey.row_I) * VIEWS, COARSE * COARSE)
         # The map outlives the file's name and handle.
         survey.coarse = np.memmap(spool, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
     survey.splits = list(names)
+    survey.integrity = integrity.judge() if integrity else None
     return survey
 
 
@@ -206,7 +214,8 @@ def _origin(recipe: str) -> tuple[tuple[int, int], str, str]:
         return (0, 0), "?", "?"
 
 
-def _add_image(survey: Survey, row: int, image: ImageRecord, spool: Any) -> None:
+def _add_image(survey: Survey, row: int, image: ImageRecord, spool: Any) -> str:
+    """Add an image; return what `content_of` says of it."""
     size, depth, form = _origin(image.recipe)
     survey.sizes[size if size in survey.sizes or len(survey.sizes) < 100 * _MOST_VALUES else (0, 0)] += 1
     survey.depths[depth] += 1
@@ -217,3 +226,4 @@ def _add_image(survey: Survey, row: int, image: ImageRecord, spool: Any) -> None
     survey.pixels_I.append(seen.pixels)
     survey.measures_I4.extend((seen.mean, seen.spread, seen.black, seen.saturated))
     spool.write(seen.coarse.tobytes())
+    return seen.content

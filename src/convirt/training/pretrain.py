@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from convirt.atomic import check_writable
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import TrainingBatches, ValidationBatches
@@ -41,7 +42,13 @@ CHANGEABLE = {"device", "workers", "max_steps", "max_epochs", "checkpoint_every"
 
 
 def pretrain(
-    config: PretrainConfig, corpus: str | Path, out: Path, *, resume: bool = False, dry_run: bool = False
+    config: PretrainConfig,
+    corpus: str | Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    verify: bool = False,
 ) -> Path:
     """Pretrain on the training pairs of a corpus.
 
@@ -52,6 +59,8 @@ def pretrain(
             the end `metrics.json`.
         resume: Go on with the run in `out`, from its last checkpoint; bit for bit as if it had never stopped.
         dry_run: Print the plan (parameters, steps, memory, time from a few measured steps) and write nothing.
+        verify: Read the whole corpus first and compare all hashes. Without it small files are hashed, and the shards of
+            a small corpus; of a larger one each shard is known by its size.
 
     Returns:
         `out`.
@@ -64,13 +73,14 @@ def pretrain(
     out = Path(out).absolute() if Path(out).name == "" else Path(out)
     console = Console()
     pairs = open_corpus(corpus)
+    if not dry_run:
+        _check_folder(out, resume)
+    pairs.check(whole=verify)
     method_class = METHODS[config.method]
     train = method_class.training_batches(pairs, config)
     validation = method_class.validation_batches(pairs, config)
-    if not dry_run:
-        _check_folder(out, resume)
-        if resume:
-            _check_same(out, config, pairs)
+    if resume and not dry_run:
+        _check_same(out, config, pairs)
     with _reproducible(), _disk_errors(out):
         last = standing_folder(out / "last") if resume else None
         method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
@@ -143,6 +153,7 @@ def _check_folder(out: Path, resume: bool) -> None:
     is_run = (out / CONFIG).is_file()
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder as --out")
+    check_writable(out)
     if resume and not is_run:
         raise InputError(f"{out} holds no run to resume; leave out --resume to start one")
     if is_run and not resume:

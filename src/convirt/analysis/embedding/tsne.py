@@ -16,7 +16,7 @@ from convirt.errors import InputError
 from convirt.evaluation.inputs.features import Baseline, Device, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_counts, check_out
+from convirt.evaluation.results import Results, beside, check_counts, check_out, check_same
 
 
 def tsne(
@@ -90,6 +90,7 @@ def tsne(
     whole = read_labelled(table, images, columns, where, benchmark)
     shown = rows_of_one_category(whole, columns, categories, split)
     _check_perplexity(perplexity, shown)
+    check_same(out, "tsne", arguments, whole.sha256)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     requests = [(encoder, "features") for encoder in encoders.values()]
     encoded = encode_images(requests, shown.paths, normalise=True, batch_size=batch_size)  # type: ignore[arg-type]

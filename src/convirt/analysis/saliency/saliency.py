@@ -16,7 +16,7 @@ from convirt.evaluation.classification.schedule import Schedule
 from convirt.evaluation.inputs.features import Baseline, Device, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, Row, beside, check_counts, check_out
+from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
 
 if TYPE_CHECKING:
     from convirt.analysis.saliency.explaining import Explained, Pictures
@@ -102,6 +102,7 @@ def saliency(
     labelled = read_labelled(table, images, columns, where, benchmark)
     known = _boxes(boxes, benchmark)
     findings = choose_findings(labelled, known, per_label)
+    check_same(out, "saliency", arguments, labelled.sha256)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     rate = first_given(learning_rate, benchmark.protocol.learning_rate if benchmark else None, LEARNING_RATE)
     heads = train_explained_heads(

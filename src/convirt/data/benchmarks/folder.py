@@ -8,10 +8,7 @@ and `lists/` names the images of each part, one a line, so that `sha256sum` give
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from convirt.atomic import folder_beside
 from convirt.data.corpora import check_free
 from convirt.errors import InputError
 
@@ -136,25 +134,18 @@ def write_benchmark(
 
 
 def _write_folder(out: Path, contents: Mapping[str, bytes]) -> None:
-    temporary: str | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.")
-        for name, content in contents.items():
-            path = Path(temporary) / name
-            path.parent.mkdir(exist_ok=True)
-            with path.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).chmod(0o755)
-        os.rename(temporary, out)
+        with folder_beside(out) as temporary:
+            for name, content in contents.items():
+                path = temporary / name
+                path.parent.mkdir(exist_ok=True)
+                with path.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.rename(temporary, out)
     except OSError as error:
         raise InputError(f"cannot write the benchmark to {out}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                shutil.rmtree(temporary)
 
 
 def open_benchmark(folder: str | Path) -> Benchmark:

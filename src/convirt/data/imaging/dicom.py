@@ -28,6 +28,7 @@ from convirt.data.imaging.display import (
 )
 from convirt.data.imaging.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable
 from convirt.data.imaging.screening import marks, screen
+from convirt.wording import clip
 
 REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
 REPAIR_PADDING = "padding value that covers the whole image, ignored"
@@ -53,7 +54,7 @@ def read_dicom(data: bytes, *, choice: Choice = FIRST, recipe: dict[str, Any] | 
         except Unreadable:
             raise
         except Exception as error:  # a damaged file can fail anywhere in the parser or a decoder
-            detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            detail = clip(f"{type(error).__name__}: {error}".splitlines()[0], 200)
             raise Unreadable("DICOM that cannot be decoded", detail) from error
 
 

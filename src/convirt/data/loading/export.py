@@ -30,14 +30,14 @@ from convirt.data.loading.streaming import (
     KIND,
     ShardFile,
     StreamedCorpus,
-    sealed,
     shard_record,
 )
 from convirt.data.records import Pair
-from convirt.data.shards import Fingerprint, pair_digest
+from convirt.data.shards import Fingerprint, pair_digest, sealed
 from convirt.errors import InputError
 
 AUDIT = "audit.json"
+_SHARD = re.compile(r"(train|val|test)-\d{5}-[0-9a-f]{16}\.parquet")
 _OURS = re.compile(r"(corpus\.json|audit\.json|index\.parquet|(train|val|test)-\d{5}-[0-9a-f]{16}\.parquet|\..*)")
 
 
@@ -45,6 +45,7 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     """Write a corpus as Parquet shards, to be streamed from object storage or a web server, or to be passed on.
 
     An interrupted export goes on with the same command. `corpus.json` is written last: an export that has one is whole.
+    What another command left of an unfinished export is removed thereafter; a whole one in other shards is refused.
 
     Args:
         corpus: Folder of a prepared corpus.
@@ -57,7 +58,8 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
         `out`.
 
     Raises:
-        InputError: There is no corpus, or `out` holds other files, or cannot be written.
+        InputError: There is no corpus, or it is damaged, or `out` holds other files or other shards of the same
+            corpus, or cannot be written.
     """
     if not 0.01 <= shard_mib <= 1024:
         raise InputError(f"--shard-mib must be between 0.01 and 1024, got {shard_mib:g}")
@@ -65,9 +67,10 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     standing = remote.sizes()
     if foreign := sorted(name for name in standing if not _OURS.fullmatch(name)):
         raise InputError(f"{out} holds other files ({foreign[0]}); choose another --out")
-    if ABOUT in standing and json.loads(remote.read(ABOUT)).get("fingerprint") != pairs.fingerprint:
-        raise InputError(f"{out} holds another corpus; choose another --out")
+    pairs.check()
     layout = list(lay_out(pairs, int(shard_mib * 2**20)))
+    if ABOUT in standing:
+        _check_standing(remote, pairs, [(split, len(indices)) for split, indices in layout])
     files = []
     digests = [b""] * len(pairs)
     for number, (split, indices) in enumerate(track(layout, "writing", transient=True)):
@@ -85,6 +88,9 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     if found.hexdigest() != pairs.fingerprint:
         raise InputError(f"{corpus} is damaged: its content has another fingerprint than it says; prepare it again")
     _finish(pairs, remote, files, np.concatenate([indices for _, indices in layout]))
+    for name in standing.keys() - {file.file for file in files}:
+        if _SHARD.fullmatch(name):
+            remote.remove(name)
     if verify:
         for file in track(files, "reading back", transient=True):
             remote.read(file.file, size=file.bytes, sha256=file.sha256)
@@ -92,6 +98,24 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     mib = sum(file.bytes for file in files) / 2**20
     Console().print(f"wrote {len(written)} pairs in {len(files)} shards, {mib:.1f} MiB, to {out}", soft_wrap=True)
     return out
+
+
+def _check_standing(remote: Remote, corpus: Corpus, layout: list[tuple[str, int]]) -> None:
+    """Refuse to write over a whole export of another corpus, or of the same one in other shards: runs may stream it."""
+    try:
+        about = json.loads(remote.read(ABOUT))
+        fingerprint, standing = about["fingerprint"], [(file["split"], file["pairs"]) for file in about["shards"]]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{remote.place} holds a damaged export; remove it, or choose another --out") from error
+    if fingerprint != corpus.fingerprint:
+        raise InputError(f"{remote.place} holds another corpus; choose another --out")
+    if standing != layout:
+        raise InputError(
+            f"{remote.place} holds this corpus in {len(standing)} other shards (another --shard-mib); give the same "
+            "--shard-mib, remove it, or choose another --out"
+        )
 
 
 def _digest(corpus: Corpus, row: dict[str, Any]) -> bytes:
@@ -147,6 +171,7 @@ def _finish(corpus: Corpus, remote: Remote, files: list[ShardFile], order: np.nd
     pq.write_table(pa.table(columns).cast(INDEX_SCHEMA), sink, compression="zstd")
     index = sink.getvalue().to_pybytes()
     about = json.loads((corpus.path / ABOUT).read_text(encoding="utf-8"))
+    about.pop("files", None)
     about |= {
         "kind": KIND,
         "format": FORMAT,

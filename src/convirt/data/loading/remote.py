@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from convirt.atomic import replacing
 from convirt.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Remote:
         try:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
-                with _replacing(self.local / name) as handle:
+                with replacing(self.local / name) as handle:
                     handle.write(data)
             else:
                 filesystem, root = self._open()
@@ -160,6 +160,20 @@ class Remote:
             if isinstance(error, NotImplementedError):
                 what = f"cannot be written: {_protocol(self.place)}:// is for reading only"
             raise InputError(f"{self.place}/{name} {what} ({_describe(error)}); choose another --out") from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no mistake.
+
+        Raises:
+            InputError: The service refuses.
+        """
+        filesystem, root = self._open()
+        try:
+            filesystem.rm_file(f"{root}/{name}")
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise InputError(f"{self.place}/{name} cannot be removed ({_describe(error)}); remove it") from error
 
     def sizes(self) -> dict[str, int]:
         """The files that lie there, with their sizes in bytes; empty if there is no such place.
@@ -214,22 +228,6 @@ def _final(error: Exception) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Any:
-    """A file that takes its name when the block ends well; private, as reports are."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 class Cache:
     """A folder of files named by their hash; the least recently used go when it grows too large.
 
@@ -277,7 +275,7 @@ class Cache:
             return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _replacing(self.folder / sha256) as handle:
+            with replacing(self.folder / sha256) as handle:
                 handle.write(data)
             kept = []
             for entry in os.scandir(self.folder):

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from convirt.data.corpora import SPLITS, Corpus
 from convirt.data.loading.remote import Remote, is_address
 from convirt.data.records import Pair
-from convirt.data.shards import SCHEMA
+from convirt.data.shards import SCHEMA, sealed
 from convirt.errors import InputError
 
 ABOUT, INDEX = "corpus.json", "index.parquet"
@@ -147,6 +147,27 @@ class StreamedCorpus:
             said = " ".join(str(error).split())[:300]
             raise InputError(f"{place} is a damaged export ({type(error).__name__}: {said}); {remedy}") from error
 
+    def check(self, *, whole: bool = False) -> None:
+        """See whether the shards are there, as far as that costs little; each is hashed whenever it is read anyway.
+
+        Args:
+            whole: Read all of them now.
+
+        Raises:
+            InputError: One is missing, was cut, or (if all are read) is not what was exported; it is named.
+        """
+        standing = self._remote.sizes() if self._remote.local is not None else None
+        for file in self._files:
+            if standing is not None and standing.get(file.file) != file.bytes:
+                what = (
+                    f"has {standing[file.file]} bytes, should have {file.bytes}"
+                    if file.file in standing
+                    else "is missing"
+                )
+                raise InputError(f"{self.path}/{file.file} {what}; export the corpus anew")
+            if whole:
+                self._remote.read(file.file, size=file.bytes, sha256=file.sha256)
+
     def __len__(self) -> int:
         return len(self.shards)
 
@@ -247,12 +268,6 @@ def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     `data` may be one of them, and a thread that waits for Python while the interpreter ends aborts the process.
     """
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False).cast(schema)
-
-
-def sealed(about: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `corpus.json` with a hash of all else in it, by which a changed one is noticed."""
-    rest = {name: value for name, value in about.items() if name != "sha256"}
-    return {**rest, "sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def shard_record(file: ShardFile) -> dict[str, Any]:

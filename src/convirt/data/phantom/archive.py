@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from convirt.atomic import folder_beside
 from convirt.data.phantom import wording
 from convirt.data.phantom.radiograph import render
 from convirt.data.phantom.report import write_report
@@ -95,10 +94,7 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
         raise InputError(f"{out} exists already: give a new folder, or remove it")
     if patients < 10 or size < 32:
         raise InputError(f"a phantom archive needs patients >= 10 and size >= 32, got {patients} and {size}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        temporary.chmod(0o755)
+    with folder_beside(out) as temporary:
         (temporary / "images").mkdir()
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
@@ -114,7 +110,4 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
         pairs = [(text, category) for category, texts in wording.QUERIES.items() for text in texts]
         pd.DataFrame(pairs, columns=["text", "finding"]).to_csv(temporary / "queries.csv", index=False)
         os.rename(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return out

@@ -6,12 +6,11 @@ writes them as the table that `convirt saliency` reads.
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 
+from convirt.atomic import check_writable, folder_beside
 from convirt.data.phantom import archive
 from convirt.errors import InputError
 
@@ -65,12 +64,9 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
     """
     if out.exists():
         raise InputError(f"{out} exists already: give a new folder, or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    check_writable(out)
+    with folder_beside(out) as beside:
         whole = archive.phantom(beside / "archive", patients=patients, size=size, seed=seed, workers=workers)
         write_boxes(whole)
         os.rename(whole, out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return out

@@ -19,6 +19,7 @@ from convirt.data.preparing.pairing import PairContent, PairPlan
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import MIN_TOKENS
 from convirt.data.shards import ShardWriter
+from convirt.wording import clip
 
 Read = Callable[[PairPlan], PairContent]
 
@@ -120,7 +121,7 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
         if content.report.tokens >= MIN_TOKENS:
             reason = "neither Findings nor Impression" if content.report.sentences else "text without a word"
         for row in plan.rows:
-            audit.drop(row.number, reason, image=row.image, detail=content.report.text[:80])
+            audit.drop(row.number, reason, image=row.image, detail=clip(content.report.text, 80))
         return None
     kept: list[ImageRecord] = []
     for row, image, problem, repairs in zip(plan.rows, content.images, content.problems, content.repairs, strict=True):

@@ -27,7 +27,8 @@ class Options:
     """Where these processes run: on this machine, or on a Ray cluster. The corpus does not depend on it."""
     ids: Literal["hashed", "plain"] = "hashed"
     """Whether ids of patients and pairs are replaced by salted hashes. The salt is the environment variable
-    CONVIRT_SALT, else made of the source's content."""
+    CONVIRT_SALT, else made of the source's content: then who holds the source's table, or its sha256 (a benchmark of
+    the same table names it), can recompute them. Set CONVIRT_SALT to a secret before a corpus leaves the house."""
     sources: Literal["plain", "hashed"] = "plain"
     """Whether paths of source files are replaced by salted hashes as well, in the corpus and its audit. Plain paths are
     what `prepare remake` needs, but they often hold ids of patients (MIMIC-CXR) or UIDs (DICOMweb); hashed ones cannot

@@ -222,6 +222,7 @@ def _conclude(
         )
     if conclude is not None:
         audit.notes.extend(conclude({"pairs": 0, **{f"pairs_{split}": 0 for split in SPLITS}, **final}))
+    write_catalogue(work.corpus, names)
     write_about(
         work.corpus,
         shards=names,
@@ -230,7 +231,6 @@ def _conclude(
         counts=final,
         settings={"sources_with_patient": telling, **settings},
     )
-    write_catalogue(work.corpus, names)
     write_json(work.corpus / "audit.json", audit.to_json())
     audit.write_csv(work.corpus / "audit.csv")
     sync(work.corpus)

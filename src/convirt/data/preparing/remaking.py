@@ -55,8 +55,8 @@ def prepare_remake(
     images: Path,
     out: Path,
     *,
-    image_size: int = 256,
-    bits: Literal[8, 16] = 8,
+    image_size: int | None = None,
+    bits: Literal[8, 16] | None = None,
     max_failures: float = 0.1,
     workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
@@ -71,8 +71,8 @@ def prepare_remake(
         corpus: The corpus to make again; it stays as it is.
         images: Folder that the paths of its images start from.
         out: Folder to write the new corpus to; it must not exist yet, or be empty.
-        image_size: Larger side of the new images, in pixels.
-        bits: Depth of the new images: 8, or 16 for sources that hold more.
+        image_size: Larger side of the new images, in pixels; by default that of the corpus.
+        bits: Depth of the new images: 8, or 16 for sources that hold more; by default that of the corpus.
         max_failures: Largest share of images that may be missing, changed or unreadable; above it nothing is written.
         workers: Processes that read images; default: one for each processor. The corpus does not depend on it.
         engine: Where they run: `local` on this machine, `ray` on a Ray cluster (extra `convirt[ray]`).
@@ -86,11 +86,13 @@ def prepare_remake(
     corpus, images, out = Path(corpus), Path(images), Path(out)
     if not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the folder that image paths start from")
+    source = Corpus.open(corpus)
+    image_size = source.image_size if image_size is None else image_size
+    bits = source.settings.get("bits", 8) if bits is None else bits
     options = _NewOptions(
         image_size=image_size, bits=bits, max_failures=max_failures, workers=workers, engine=engine, ids="plain"
     )
     check_out(out)
-    source = Corpus.open(corpus)
     if source.settings.get("sources") == "hashed":
         raise InputError(
             f"{corpus} hides the paths of its source files (--sources hashed), so its images cannot be made again; "

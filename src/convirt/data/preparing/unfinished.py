@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from convirt.atomic import check_writable
 from convirt.data.shards import check_free, shard_name, write_json
 from convirt.errors import InputError
 
@@ -39,6 +40,7 @@ def check_out(out: Path) -> None:
     Raises:
         InputError: `out` is neither missing nor an empty folder.
     """
+    check_writable(out)
     if not work_folder(out).is_dir():
         check_free(out)
 

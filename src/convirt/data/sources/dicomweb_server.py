@@ -5,9 +5,7 @@ takes its name only when all of it is there and it is the one that was asked for
 """
 
 import json
-import os
 import re
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from convirt.atomic import replacing
 from convirt.data.sources.credentials import PASSWORD, TOKEN, USER
 from convirt.data.sources.http import (
     TIMEOUT,
@@ -149,15 +148,10 @@ class DicomWebServer:
 
     def _retrieve_once(self, url: str, path: Path, instance: Instance, syntax: str) -> None:
         accept = f'multipart/related; type="application/dicom"{syntax}'
-        with self._get(url, {}, accept) as response:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    receive(response, file)
-                _check_instance(Path(name), instance)
-                os.replace(name, path)
-            finally:
-                Path(name).unlink(missing_ok=True)
+        with self._get(url, {}, accept) as response, replacing(path) as file:
+            receive(response, file)
+            file.flush()
+            _check_instance(Path(file.name), instance)
 
     def _search(self, path: str, query: Mapping[str, str], *keys: str) -> Iterator[dict[str, Any]]:
         """Yield items of all pages, each once: until a page brings nothing new, as servers choose its length.

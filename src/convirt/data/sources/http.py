@@ -133,8 +133,8 @@ def persist(
         pause = min(wait, _LONGEST_WAIT) if asked is None else max(asked, 0.0)
         if time.monotonic() - since + pause > patience.seconds:
             raise InputError(
-                f"{what}: gave up after {time.monotonic() - since:.0f} s ({explain(last)}); run the same command again "
-                "to go on where it stopped"
+                f"{what}: gave up after {time.monotonic() - since:.0f} s ({explain(last)}); check that the server runs "
+                "and can be reached, then run the same command again to go on where it stopped"
             ) from last
         sleep(pause)
         wait = wait * 2 if asked is None else wait

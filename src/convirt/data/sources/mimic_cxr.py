@@ -40,6 +40,7 @@ from convirt.data.sources.studies import (
 )
 from convirt.data.sources.texts import FolderTexts, Place, ZipTexts
 from convirt.errors import InputError
+from convirt.wording import clip
 
 _RELEASE = "MIMIC-CXR-JPG 2.0.0"
 FIGURES = (
@@ -148,6 +149,10 @@ def find_reports(root: Path, reports: Path | None) -> ZipTexts | FolderTexts:
     Raises:
         InputError: There is nothing of the kind.
     """
+    if reports is not None and not Path(reports).exists():
+        raise InputError(
+            f"there is no {reports}; --reports names mimic-cxr-reports.zip or the folder it was unpacked to"
+        )
     found = Path(reports) if reports is not None else find_file(root, "mimic-cxr-reports.zip", "mimic-cxr-reports")
     if found is None:
         found = root
@@ -254,7 +259,7 @@ def _usable_rows(
     for streamed in progress(table.fitting(audit), "listing images"):
         dicom, patient, study, view, date = (*streamed.cells, "", "")[:5]
         if not _IDS.fullmatch(f"{dicom} {patient} {study}"):
-            detail = " ".join(streamed.cells)[:80]
+            detail = clip(" ".join(streamed.cells), 80)
             audit.drop(streamed.number, "ids that are not MIMIC-CXR's", detail=detail, failure=True)
             continue
         folder = f"files/p{patient[:2]}/p{patient}/s{study}"

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from convirt.atomic import folder_beside
 from convirt.data.sources.files import disk_errors
 from convirt.errors import InputError
 
@@ -59,18 +59,13 @@ def unpack(archive: Path, folder: Path, suffix: str, limits: Limits | None = Non
             return folder  # the user unpacked it
         if (folder / MARK).read_text(encoding="utf-8") == mark:
             return folder
-    with disk_errors(folder), _damage(archive):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            for name, source, size in _members(archive, limits or Limits()):
-                if name.suffix.lower() == suffix:
-                    _write(source, temporary / name, size)
-            (temporary / MARK).write_text(mark, encoding="utf-8")
-            temporary.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with disk_errors(folder), _damage(archive), folder_beside(folder) as temporary:
+        for name, source, size in _members(archive, limits or Limits()):
+            if name.suffix.lower() == suffix:
+                _write(source, temporary / name, size)
+        (temporary / MARK).write_text(mark, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
     return folder
 
 

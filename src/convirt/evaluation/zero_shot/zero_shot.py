@@ -15,7 +15,7 @@ from convirt.evaluation.inputs.features import Device, Encoder, encode_images, l
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_counts, check_out
+from convirt.evaluation.results import Results, beside, check_counts, check_out, check_same
 from convirt.evaluation.zero_shot.prompts import PromptSet, read_prompts
 from convirt.evaluation.zero_shot.scoring import Scored, Sheet, class_scores, pair_scores, score_classes, score_labels
 
@@ -88,6 +88,7 @@ def zero_shot(
     pooled = pool_views(labelled, pool_column)
     for name in pooled.table.classes:  # before any image is encoded
         _ = prompt_set.pair_of(name) if labelled.multi_label else prompt_set.class_of(name)
+    check_same(out, "zero-shot", arguments, labelled.sha256)
     encoders = _with_shared_space(load_encoders(runs, (), part="both", device=device))
     encoded = encode_images(
         [(encoder, "shared") for encoder in encoders.values()], labelled.paths, normalise=True, batch_size=batch_size
