@@ -485,5 +485,6 @@ def test_the_demos_budget_is_the_demos(name: str) -> None:
     assert own.image_encoder == demo.image_encoder
     assert own.optimiser.cosine_steps == demo.optimiser.cosine_steps
     assert own.optimiser.batch_size <= demo.optimiser.batch_size
-    assert json.loads(json.dumps(asdict(own)))["objective"] == asdict(OBJECTIVES[name]())
+    departures = {"target_temperature": 0.1} if name == "medclip" else {}
+    assert json.loads(json.dumps(asdict(own)))["objective"] == asdict(OBJECTIVES[name]()) | departures
     assert issubclass(METHODS[name], Method)
