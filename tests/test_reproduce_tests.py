@@ -27,7 +27,6 @@ RETRIEVED = Column(title="R", task="image-image", setting=None, key=5.0, metric=
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing, "PART", 50)
-    monkeypatch.setattr(pairing, "PARTS", 2)
 
 
 def probabilities(rng: np.random.Generator, positive_N: np.ndarray, signal: float) -> np.ndarray:
@@ -47,7 +46,7 @@ def test_a_difference_equals_a_loop_over_resamples_patients_and_seeds() -> None:
         )
         for name, signal in (("convirt", 2.0), ("moco", 0.5))
     }
-    drawn = draw_column(scores)
+    drawn = draw_column(scores, 2)
     expected = []
     for part in range(2):
         plan = Resampling.draw(patients_N, seeds=2, resamples=50, seed=part)
@@ -63,6 +62,13 @@ def test_a_difference_equals_a_loop_over_resamples_patients_and_seeds() -> None:
     assert found.difference == 30
     assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(expected, (0.025, 0.975))))
     assert found.p == found.p_holm
+
+
+def test_there_are_enough_resamples_for_every_comparison_to_be_significant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "PART", 1000)
+    for comparisons in (1, 45, 165, 250):
+        resamples = 1000 * pairing.parts_for(comparisons)
+        assert comparisons * 2 / (resamples + 1) < pairing.ALPHA
 
 
 def test_p_values_are_corrected_over_all_columns_of_the_table() -> None:
@@ -109,7 +115,7 @@ def test_scores_of_other_rows_are_not_compared() -> None:
     values, patients = np.array([0.2, 0.4, 0.6]), np.array(["p", "q", "r"])
     one = Scores(metric="precision@5", values=values, targets_NC=None, patients_N=patients)
     other = Scores(metric="precision@5", values=values, targets_NC=None, patients_N=patients[::-1])
-    assert list(draw_column({"clip": other, "convirt": one})) == ["convirt"]
+    assert list(draw_column({"clip": other, "convirt": one}, 1)) == ["convirt"]
 
 
 def filled(spread: float) -> Filled:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convirt.reproduce.evaluations import Evaluations
-from convirt.reproduce.pairing import Difference, Draws, Scores, differences, draw_column, read_scores
+from convirt.reproduce.pairing import Difference, Draws, Scores, differences, draw_column, parts_for, read_scores
 from convirt.reproduce.tables import Column, Table, paper_figure
 
 
@@ -56,9 +56,11 @@ def fill(table: Table, evaluations: Evaluations, cells: Path) -> Filled:
 
 def _draws(table: Table, methods: Sequence[str], evaluations: Evaluations, cells: Path) -> Draws:
     draws: Draws = {}
+    ranked = len(table.methods)
+    parts = parts_for(len(table.columns) * max(len(methods), ranked * (ranked - 1) // 2))
     for column in table.columns:
         scores = {method: own for method in methods if (own := _scores(evaluations, method, column, cells))}
-        draws |= {(method, column.title): values_R for method, values_R in draw_column(scores).items()}
+        draws |= {(method, column.title): values_R for method, values_R in draw_column(scores, parts).items()}
     return draws
 
 

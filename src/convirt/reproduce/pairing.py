@@ -6,6 +6,7 @@ lie in the `predictions.npz` of each cell.
 Shape legend: S seeds, N images or queries, C classes, R resamples.
 """
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,9 +32,6 @@ REFERENCE = "convirt"
 """The method that every other is compared with."""
 PART = 1000
 """Resamples drawn at once: their weights fit into memory for the largest test set. The first are those of the verbs."""
-PARTS = 10
-"""With 1,000 resamples no p-value is below 0.002, and Holm's correction over a whole table would leave none below 0.05;
-with 10,000 it does over up to 250 comparisons."""
 ALPHA = 0.05
 """A corrected p-value below it is called significant."""
 PREDICTIONS = "predictions.npz"
@@ -111,22 +109,31 @@ def read_scores(folder: Path, column: Column, row: Mapping[str, Any]) -> Scores 
     )
 
 
-def draw_column(scores: Mapping[str, Scores]) -> dict[str, Array]:
+def parts_for(comparisons: int) -> int:
+    """How many times `PART` resamples it takes until so many comparisons can all be significant at once.
+
+    The least p-value of R resamples is 2 / (R + 1), which Holm's correction multiplies by the number of comparisons.
+    """
+    return math.ceil(2 * comparisons / ALPHA / PART) + 1
+
+
+def draw_column(scores: Mapping[str, Scores], parts: int) -> dict[str, Array]:
     """Distribution of each method in one column, all on the same resamples; of other rows than the first's is none.
 
     Args:
         scores: By method.
+        parts: How often `PART` resamples are drawn.
     """
     if not scores:
         return {}
     first = scores.get(REFERENCE) or next(iter(scores.values()))
     alike = {method: own for method, own in scores.items() if own.of_the_same_rows(first)}
-    parts: dict[str, list[Array]] = {method: [] for method in alike}
-    for part in range(PARTS):
+    drawn: dict[str, list[Array]] = {method: [] for method in alike}
+    for part in range(parts):
         plan = Resampling.draw(first.patients_N, seeds=first.seeds, resamples=PART, seed=part)
         for method, own in alike.items():
-            parts[method].append(own.draw(plan))
-    return {method: np.concatenate(drawn) for method, drawn in parts.items()}
+            drawn[method].append(own.draw(plan))
+    return {method: np.concatenate(values) for method, values in drawn.items()}
 
 
 def differences(draws: Draws, means: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], Difference]:
