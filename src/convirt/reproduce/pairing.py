@@ -57,9 +57,11 @@ class Scores:
 
     def of_the_same_rows(self, other: "Scores") -> bool:
         """Whether both can be scored on one resample."""
-        labels = (self.targets_NC, other.targets_NC)
-        same = np.array_equal(self.patients_N, other.patients_N) and self.seeds == other.seeds
-        return same and (labels[0] is None or (labels[1] is not None and np.array_equal(*labels, equal_nan=True)))
+        if not np.array_equal(self.patients_N, other.patients_N) or self.seeds != other.seeds:
+            return False
+        if self.targets_NC is None or other.targets_NC is None:
+            return self.targets_NC is other.targets_NC
+        return np.array_equal(self.targets_NC, other.targets_NC, equal_nan=True)
 
     def draw(self, plan: Resampling) -> Array:
         """The metric in each resample of a plan, percent."""

@@ -18,9 +18,9 @@ from convirt.reproduce.collecting import fill
 from convirt.reproduce.estimates import EPOCHS, Pace, measure
 from convirt.reproduce.evaluations import Evaluations
 from convirt.reproduce.figures import FIGURES
-from convirt.reproduce.inputs import PRETRAINED, Inputs, read_inputs
+from convirt.reproduce.inputs import PRETRAINED, RETRIEVAL, Inputs, read_inputs
 from convirt.reproduce.ordering import agreements, in_words
-from convirt.reproduce.tables import Table, paper_tables
+from convirt.reproduce.tables import PAPER_TASKS, Table, paper_tables
 from convirt.reproduce.writing import write_table
 from convirt.training.checkpoint import read_config, standing_folder
 from convirt.training.logs import duration
@@ -103,9 +103,10 @@ def reproduce(
 
 def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     if not inputs.runs and names != ["table5"]:
-        raise InputError("no run is given; give --runs NAME=FOLDER or --inputs FILE")
+        raise InputError("no run is given; give --runs convirt=FOLDER (other methods too), or --inputs FILE")
     if not inputs.classification and inputs.retrieval is None:
-        raise InputError("no benchmark is given; give --benchmarks NAME=FOLDER or --inputs FILE")
+        known = ", ".join((*PAPER_TASKS, RETRIEVAL))
+        raise InputError(f"no benchmark is given; give --benchmarks NAME=FOLDER (of {known}), or --inputs FILE")
     tables = [table for name, table in paper_tables(inputs.tasks).items() if name in names]
     if inputs.runs:
         first = next(iter(inputs.runs.values()))
@@ -116,7 +117,9 @@ def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     evaluations = Evaluations(inputs, folder, pace)
     cells = [*evaluations.of(tables), *(FIGURES[name](inputs, pace) for name in names if name in FIGURES)]
     if not cells:
-        raise InputError(f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given")
+        raise InputError(
+            f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given; give others"
+        )
     return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=None)
 
 
