@@ -134,7 +134,7 @@ def test_mistaken_settings(archive, tmp_path, monkeypatch):
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"operating_points": ("best",)}, "unknown operating point 'best'"),
         ({"sex_column": "gender"}, "no column 'gender'"),
-        ({"settings": ("finetuned",), "pool_column": "patient"}, "leave --pool-column out of fine-tuning"),
+        ({"settings": ("finetuned",), "pool_column": "patient"}, "images of several classes; which one is it"),
     ):
         refused(lambda options=options: classify(["oracle"], **asked, **options), message)
     assert not archive["out"].exists()

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from convirt.evaluation.classification.protocol import ClassificationProtocol
 from convirt.evaluation.classification.schedule import Schedule
 from convirt.evaluation.inputs.canvases import read_canvases
 from convirt.evaluation.inputs.labelled import Columns, read_labelled
+from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.retrieval.retrieve import retrieve
 from convirt.model import baseline, load
 from fake_encoders import FINDINGS, install, write_archive
@@ -315,3 +317,48 @@ def test_several_labels(archive, tmp_path, monkeypatch):
     assert {row["metric"] for row in results.rows} == {"auc"}
     assert set(results.beside["calibration"][0]["by_label"]) == set(FINDINGS)
     assert {row["label"] for row in results.beside["operating_points"]} == set(FINDINGS)
+
+
+@pytest.fixture
+def studies(archive):
+    """The archive, its images of one split and class put together in studies of one to three."""
+    frame = pd.read_csv(archive["table"], dtype=str)
+    frame["study"] = [f"{row.split}-{row.finding}-{i // 9}" for i, row in enumerate(frame.itertuples())]
+    frame["patient"] = frame["study"]
+    frame.to_csv(archive["table"], index=False)
+    return archive
+
+
+def test_the_views_of_a_study_are_one_row_with_the_mean_of_their_features(studies, tmp_path):
+    columns = Columns(label="finding", patient="patient", split="split", pool="study")
+    table = read_labelled(studies["table"], studies["images"], columns)
+    pooled = pool_views(table, "study")
+    targets = pooled.table.targets_NC
+    with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
+        examples = Examples(canvases=canvases, size=SIZE, targets_NC=targets, multi_label=False, pooled=pooled)
+        tuning = tuning_of((pooled.table, examples))
+        rows = np.array([5, 0, 5, 7])  # in any order, and one twice
+        views, targets_BC = examples.batch(rows, CPU)
+        classifier = tuning.classifier.eval()
+        with torch.inference_mode():
+            found, logits = classifier.features(views), classifier(views)
+            for row, features, own in zip(rows, found, logits, strict=True):
+                images = canvases.views(SIZE, np.flatnonzero(pooled.index_N == row), CPU)
+                each = classifier.encoder(images)
+                torch.testing.assert_close(features, each.mean(dim=0))
+                torch.testing.assert_close(own, classifier.head(each).mean(dim=0))  # the mean of the logits as well
+        np.testing.assert_array_equal(targets_BC.numpy(), targets[rows])
+        tuning.run()
+        assert tuning.outcome(pooled.table).test_SNC.shape == (1, len(pooled.table.rows("test")), 3)
+
+
+def test_both_verbs_fine_tune_on_studies(studies, tmp_path, monkeypatch, tiny_run):
+    install(monkeypatch, model_of())
+    asked = {**studies, "label_column": "finding", "pool_column": "study"}
+    results = classify(["run"], **asked, out=tmp_path / "c", settings=("linear", "finetuned"), **QUICK)
+    count = pd.read_csv(studies["table"]).query("split == 'test'")["study"].nunique()
+    assert {(row["setting"], row["n_test"]) for row in results.rows} == {("linear", count), ("finetuned", count)}
+    assert all(row["pooled_by"] == "study" and row["pooled_images"] == 120 for row in results.rows)
+    alone = {name: value for name, value in QUICK.items() if name in ("learning_rate", "max_epochs", "resamples")}
+    found = finetune(tiny_run, **asked, out=tmp_path / "f", **alone)
+    assert {(row["n_test"], row["pooled_by"]) for row in found.rows} == {(count, "study")}

@@ -275,6 +275,16 @@ def test_a_reproduction_is_planned_made_and_not_made_again(
     assert retrieval["random", "image-image P@5"] == pytest.approx(100 / 3, abs=1)
     for method in ("convirt", "convirt_supervised", "convirt_supervised_without_list"):
         assert 0 <= retrieval[method, "image-image P@5"] <= 100
+    tested = pd.read_csv(out / "table2.csv").set_index(["method", "column"])
+    row = tested.loc["convirt_supervised", "image-image P@5"]
+    difference = retrieval["convirt", "image-image P@5"] - retrieval["convirt_supervised", "image-image P@5"]
+    assert row["difference"] == pytest.approx(difference, abs=0.02)
+    assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+    assert 0 < row["p"] <= row["p_holm"] <= 1
+    assert math.isnan(tested.loc[("random", "image-image P@5"), "p"])  # a guess has no scores
+    assert not math.isnan(
+        pd.read_csv(out / "table1a.csv").set_index(["method", "column"])["p"]["random", "CheXpert 10 %"]
+    )
     assert math.isnan(retrieval["convirt_supervised", "text-image P@5"])
     assert math.isnan(retrieval["imagenet", "image-image P@5"])
     made = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}

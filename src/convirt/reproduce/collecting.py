@@ -1,12 +1,13 @@
-"""The figures of finished cells, ours and the paper's, as the tables hold them."""
+"""The figures of finished cells, ours and the paper's, as the tables hold them, and the tests between methods."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convirt.reproduce.evaluations import Evaluations
+from convirt.reproduce.pairing import Difference, Draws, Scores, differences, draw_column, parts_for, read_scores
 from convirt.reproduce.tables import Column, Table, paper_figure
 
 
@@ -31,6 +32,10 @@ class Filled:
     methods: tuple[str, ...]
     """Rows that have a figure of ours or of the paper's."""
     figures: Mapping[tuple[str, str], Figure]
+    draws: Draws = field(default_factory=dict)
+    """Bootstrap distributions of the figures that are ours, those of a column on the same resamples."""
+    differences: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
+    """ConVIRT minus each other method."""
 
 
 def fill(table: Table, evaluations: Evaluations, cells: Path) -> Filled:
@@ -42,7 +47,26 @@ def fill(table: Table, evaluations: Evaluations, cells: Path) -> Filled:
         if method in table.methods or any(figure.mean is not None for figure in row.values()):
             methods.append(method)
             figures |= {(method, title): figure for title, figure in row.items()}
-    return Filled(table=table, methods=tuple(methods), figures=figures)
+    draws = _draws(table, methods, evaluations, cells)
+    means = {key: figure.mean for key, figure in figures.items() if figure.mean is not None}
+    return Filled(
+        table=table, methods=tuple(methods), figures=figures, draws=draws, differences=differences(draws, means)
+    )
+
+
+def _draws(table: Table, methods: Sequence[str], evaluations: Evaluations, cells: Path) -> Draws:
+    draws: Draws = {}
+    ranked = len(table.methods)
+    parts = parts_for(len(table.columns) * max(len(methods), ranked * (ranked - 1) // 2))
+    for column in table.columns:
+        scores = {method: own for method in methods if (own := _scores(evaluations, method, column, cells))}
+        draws |= {(method, column.title): values_R for method, values_R in draw_column(scores, parts).items()}
+    return draws
+
+
+def _scores(evaluations: Evaluations, method: str, column: Column, cells: Path) -> Scores | None:
+    name, row = evaluations.result(method, column), _row(evaluations, method, column, cells)
+    return None if name is None or row is None else read_scores(cells / name, column, row)
 
 
 def _figure(table: Table, method: str, column: Column, evaluations: Evaluations, cells: Path) -> Figure:

@@ -146,7 +146,9 @@ class Evaluations:
             retrieve([run], out=folder, **arguments)
 
         seconds = self.pace.encoding(self.inputs.other_images.get(RETRIEVAL, 1680)) + 2
-        return Cell(name=name, work=work, inputs=_inputs("retrieve", run, arguments), seconds=seconds)
+        inputs = _inputs("retrieve", run, arguments)
+        # Cells of an earlier version did not keep the queries' patients, which tests between methods need.
+        return Cell(name=name, work=work, inputs=lambda: {**inputs(), "keeps": "queries"}, seconds=seconds)
 
 
 def _inputs(verb: str, run: Path, arguments: Arguments) -> Any:

@@ -1,5 +1,6 @@
 """`convirt reproduce`: the paper's tables and figures by one command, ours beside the paper's."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from convirt.reproduce.collecting import fill
 from convirt.reproduce.estimates import EPOCHS, Pace, measure
 from convirt.reproduce.evaluations import Evaluations
 from convirt.reproduce.figures import FIGURES
-from convirt.reproduce.inputs import PRETRAINED, Inputs, read_inputs
+from convirt.reproduce.inputs import PRETRAINED, RETRIEVAL, Inputs, read_inputs
 from convirt.reproduce.ordering import agreements, in_words
-from convirt.reproduce.tables import Table, paper_tables
+from convirt.reproduce.tables import PAPER_TASKS, Table, paper_tables
 from convirt.reproduce.writing import write_table
 from convirt.training.checkpoint import read_config, standing_folder
 from convirt.training.logs import duration
@@ -102,9 +103,10 @@ def reproduce(
 
 def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     if not inputs.runs and names != ["table5"]:
-        raise InputError("no run is given; give --runs NAME=FOLDER or --inputs FILE")
+        raise InputError("no run is given; give --runs convirt=FOLDER (other methods too), or --inputs FILE")
     if not inputs.classification and inputs.retrieval is None:
-        raise InputError("no benchmark is given; give --benchmarks NAME=FOLDER or --inputs FILE")
+        known = ", ".join((*PAPER_TASKS, RETRIEVAL))
+        raise InputError(f"no benchmark is given; give --benchmarks NAME=FOLDER (of {known}), or --inputs FILE")
     tables = [table for name, table in paper_tables(inputs.tasks).items() if name in names]
     if inputs.runs:
         first = next(iter(inputs.runs.values()))
@@ -115,7 +117,9 @@ def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     evaluations = Evaluations(inputs, folder, pace)
     cells = [*evaluations.of(tables), *(FIGURES[name](inputs, pace) for name in names if name in FIGURES)]
     if not cells:
-        raise InputError(f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given")
+        raise InputError(
+            f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given; give others"
+        )
     return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=None)
 
 
@@ -152,14 +156,27 @@ def print_plan(job: Job, folder: Path, console: Console) -> list[Cell]:
     total = sum(cell.seconds for cell in todo)
     shown.add_row("all", str(len(job.cells)), str(len(job.cells) - len(todo)), duration(total), style="bold")
     console.print(shown)
-    console.print(
+    say(
+        console,
         f"estimated from a measured pass of the image encoder ({1000 * job.pace.image:.1f} ms to encode an image, "
         f"{1000 * job.pace.trained:.1f} ms to train on one; fine-tuning without a limit is taken to stop after "
         f"{EPOCHS} epochs); memory at least {job.pace.memory / 2**30:.1f} GiB",
-        highlight=False,
-        soft_wrap=True,
     )
     return todo
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line within the console's width; what goes on below it stands two further in."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    wrapped = textwrap.fill(
+        text.lstrip(),
+        console.width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,  # paths stay whole
+        break_on_hyphens=False,
+    )
+    console.print(wrapped, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _work(todo: Sequence[Cell], folder: Path, console: Console) -> dict[str, str]:
@@ -173,20 +190,13 @@ def _work(todo: Sequence[Cell], folder: Path, console: Console) -> dict[str, str
     for number, cell in enumerate(todo, start=1):
         left = sum(other.seconds for other in todo[number - 1 :])
         pace = (time.monotonic() - started) / expected if expected > 60 else 1.0
-        console.print(
-            f"[{number}/{len(todo)}] {cell.name} ... (all that is left: about {duration(left * pace)})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"[{number}/{len(todo)}] {cell.name} ... (all that is left: about {duration(left * pace)})")
         try:
             seconds = cell.run(folder)
         except (InputError, FileNotFoundError) as error:
             missing = isinstance(error, FileNotFoundError)
             failed[cell.name] = "what it is made of is missing, see above" if missing else str(error)
-            console.print(
-                f"    failed: {failed[cell.name]}", style="red", highlight=False, markup=False, soft_wrap=True
-            )
+            say(console, f"    failed: {failed[cell.name]}", "red")
             continue
         except (KeyboardInterrupt, SystemExit):
             console.print("interrupted; the same command goes on from here", highlight=False)
@@ -203,7 +213,7 @@ def _write(job: Job, folder: Path, out: Path, console: Console) -> None:
         lines = in_words(filled, agreements(filled))
         write_table(filled, out, header=job.header, ordering=lines)
         for line in lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line)
         console.print(f"{out / table.name}.md, .csv, .tex, .html", highlight=False, soft_wrap=True)
     for cell in job.cells:
         if cell.name in FIGURES:

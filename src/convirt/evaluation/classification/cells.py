@@ -23,7 +23,7 @@ from convirt.evaluation.classification.outcomes import Outcome, Outcomes
 from convirt.evaluation.classification.protocol import ClassificationProtocol, Place, draw_subsets
 from convirt.evaluation.inputs.canvases import Canvases
 from convirt.evaluation.inputs.features import Encoder
-from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.inputs.pooling import Pooled
 from convirt.evaluation.results import replace_file
 
 FOLDER = "cells"
@@ -62,7 +62,7 @@ class Tower:
 def train_finetuned(
     towers: Mapping[str, Tower],
     canvases: Canvases,
-    table: LabelledTable,
+    pooled: Pooled,
     protocol: ClassificationProtocol,
     out: Path,
 ) -> Outcomes:
@@ -70,14 +70,15 @@ def train_finetuned(
 
     Args:
         towers: Image encoders by method.
-        canvases: Every image of the table.
-        table: Labels and splits.
+        canvases: Every image.
+        pooled: Labels and splits, and which images are one row.
         protocol: What to train.
         out: Results folder; done cells lie in its folder `cells` and are not trained again.
 
     Raises:
         InputError: Training diverges, or the folder cannot be written.
     """
+    table = pooled.table
     subsets = {fraction: draw_subsets(table, fraction, protocol.seeds) for fraction in protocol.fractions}
     outcomes: Outcomes = {}
     with Progress(transient=True) as progress:
@@ -86,12 +87,16 @@ def train_finetuned(
             place = Place(setting="finetuned", head="paper", fraction=fraction)
             for name, tower in towers.items():
                 examples = Examples(
-                    canvases=canvases, size=tower.size, targets_NC=table.targets_NC, multi_label=table.multi_label
+                    canvases=canvases,
+                    size=tower.size,
+                    targets_NC=table.targets_NC,
+                    multi_label=table.multi_label,
+                    pooled=pooled,
                 )
                 done = []
                 for subset, seed in zip(subsets[fraction], protocol.seeds, strict=True):
                     progress.update(bar, description=f"fine-tuning {name}, {100 * fraction:g} %, seed {seed}")
-                    key = cell_key(tower, canvases, table, subset, seed, protocol)
+                    key = cell_key(tower, canvases, pooled, subset, seed, protocol)
                     path = out / FOLDER / f"{_plain(name)}-{fraction:g}-{seed}-{key[:12]}.npz"
                     if (outcome := read_cell(path, key)) is None:
                         outcome = fine_tune(tower.encoder, examples, table, subset, seed, protocol, tower.device)
@@ -109,12 +114,13 @@ def _plain(name: str) -> str:
 def cell_key(
     tower: Tower,
     canvases: Canvases,
-    table: LabelledTable,
+    pooled: Pooled,
     subset: NDArray[np.int64],
     seed: int,
     protocol: ClassificationProtocol,
 ) -> str:
     """Hash of everything that a cell's result depends on."""
+    table = pooled.table
     settings: dict[str, Any] = {
         "encoder": tower.fingerprint,
         "size": tower.size,
@@ -130,6 +136,8 @@ def cell_key(
     trained_NC = table.targets_NC[table.splits_N != "test"]  # labels of test rows have no part in it
     for array in (subset, trained_NC, np.char.encode(table.splits_N, "utf-8")):
         digest.update(np.ascontiguousarray(array).tobytes())
+    if pooled.column is not None:
+        digest.update(pooled.index_N.tobytes())
     return digest.hexdigest()
 
 

@@ -81,8 +81,8 @@ def classify(
         image_column: Column with the image path.
         patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         split_column: Column with the split: train, val (valid, dev, validation) or test.
-        pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
-            evaluated as one.
+        pool_column: Column whose equal values name one study: the features of its images are averaged, in training as
+            at test, and it is evaluated as one.
         sex_column: Column with the sex, for subgroups and the metadata baseline; a benchmark's columns sex, age, view
             and source are taken without being named.
         age_column: Column with the age, years.
@@ -139,8 +139,6 @@ def classify(
         resamples=resamples,
         operating_points=tuple(map(Rule.parse, operating_points)),
     )
-    if pool_column and "finetuned" in settings:
-        raise InputError("views are pooled by their frozen features; leave --pool-column out of fine-tuning")
     labelled = read_labelled(table, images, columns, where, benchmark)
     pooled = pool_views(labelled, pool_column)
     check_task(pooled.table, protocol)
@@ -193,15 +191,16 @@ def _train(
     batch_size: int,
 ) -> _Trained:
     outcomes: Outcomes = {}
+    first = np.unique(pooled.index_N, return_index=True)[1]
     if "linear" in protocol.settings:
         requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in encoders.values()]
         encoded = encode_images(requests, table.paths, normalise=False, batch_size=batch_size)
         features = pooled.mean_of_each(dict(zip(encoders, encoded.vectors, strict=True)), normalise=False)
         outcomes |= train_linear(features, pooled.table, protocol)
-        digest, sides_N2 = encoded.sha256, encoded.sides_N2[np.unique(pooled.index_N, return_index=True)[1]]
+        digest, sides_N2 = encoded.sha256, encoded.sides_N2[first]
     if "finetuned" in protocol.settings:
         towers = {name: Tower.of(encoder) for name, encoder in encoders.items()}
         with read_canvases(table.paths, {tower.size for tower in towers.values()}, out) as canvases:
-            outcomes |= train_finetuned(towers, canvases, table, protocol, out)
-            digest, sides_N2 = canvases.sha256, canvases.sides_N2
+            outcomes |= train_finetuned(towers, canvases, pooled, protocol, out)
+            digest, sides_N2 = canvases.sha256, canvases.sides_N2[first]
     return _Trained(outcomes=outcomes, images_sha256=digest, sides_N2=sides_N2)

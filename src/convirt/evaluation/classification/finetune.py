@@ -25,6 +25,7 @@ from convirt.evaluation.classification.saved_tuning import BEST_SO_FAR, restore_
 from convirt.evaluation.inputs.canvases import read_canvases
 from convirt.evaluation.inputs.features import Device
 from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, read_labelled, settle
+from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, check_counts, check_out
 from convirt.model import load
@@ -41,6 +42,7 @@ def finetune(
     image_column: str = "image",
     patient_column: str | None = None,
     split_column: str = "split",
+    pool_column: str | None = None,
     where: Sequence[str] = (),
     exclude: Sequence[Path] = (),
     exclude_patients: bool = False,
@@ -69,6 +71,8 @@ def finetune(
         image_column: Column with the image path.
         patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         split_column: Column with the split: train, val (valid, dev, validation) or test.
+        pool_column: Column whose equal values name one study: the features of its images are averaged, in training as
+            at test, and it is one row.
         where: Conditions column=value that rows must meet.
         exclude: Benchmark folders, CSV files with a column `image`, or text files with an image a line: rows of these
             images are left out of training and validation.
@@ -90,7 +94,14 @@ def finetune(
     check_out(out)
     check_counts(resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
     labels = label_names(label_columns)
-    asked = Columns(image=image_column, label=label_column, labels=labels, patient=patient_column, split=split_column)
+    asked = Columns(
+        image=image_column,
+        label=label_column,
+        labels=labels,
+        patient=patient_column,
+        split=split_column,
+        pool=pool_column,
+    )
     columns, benchmark = settle(Path(table), asked)
     if not columns.label and not columns.labels:
         raise InputError("name a label column (--label-column) or several (--label-columns)")
@@ -104,16 +115,22 @@ def finetune(
         resamples=resamples,
     )
     whole = read_labelled(table, images, columns, where, benchmark)
-    labelled = without(whole, exclude, patients=exclude_patients)
+    kept = without(whole, exclude, patients=exclude_patients)
+    pooled = pool_views(kept, pool_column)
+    labelled = pooled.table
     check_task(labelled, protocol)
     model = load(run, part="image", device=device)
     tower = Tower.of(model)
-    with read_canvases(labelled.paths, {tower.size}, out) as canvases:
+    with read_canvases(kept.paths, {tower.size}, out) as canvases:
         examples = Examples(
-            canvases=canvases, size=tower.size, targets_NC=labelled.targets_NC, multi_label=labelled.multi_label
+            canvases=canvases,
+            size=tower.size,
+            targets_NC=labelled.targets_NC,
+            multi_label=labelled.multi_label,
+            pooled=pooled,
         )
         subset = labelled.training_subset(fraction, seed)
-        key = cell_key(tower, canvases, labelled, subset, seed, protocol)
+        key = cell_key(tower, canvases, pooled, subset, seed, protocol)
         tuning = FineTuning(tower.encoder, examples, labelled, subset, seed, protocol, tower.device)
         train_on_disk(tuning, out, model.config, key)
         save_encoder(out / "best", tuning, model.config)
@@ -128,8 +145,8 @@ def finetune(
         data_notes(columns, benchmark),
         benchmark,
         arguments=arguments,
-        data=describe(labelled, canvases.sha256),
-        said_of_rows={"rows_excluded": len(whole) - len(labelled)},
+        data=describe(kept, canvases.sha256),
+        said_of_rows={"rows_excluded": len(whole) - len(kept), **pooled.described()},
         started=started,
     ).finish(out)
     Console().print(f"encoder: {out / 'best'}", highlight=False, soft_wrap=True)

@@ -5,7 +5,10 @@ everything trains, batch norm by the statistics of the minibatch. Labels, order 
 choice of the checkpoint are those of linear evaluation. There is no augmentation: appendix B names none, and the two
 settings then differ only in what trains.
 
-Shape legend: N rows, B rows of a minibatch, R side of the view, D features, C classes.
+Where several views of a study are pooled, a row is a study and its features are the mean over its images, in training
+as at test: what linear evaluation does with frozen features.
+
+Shape legend: N rows, B rows of a minibatch, V images of a minibatch, R side of the view, D features, C classes.
 """
 
 import copy
@@ -27,7 +30,25 @@ from convirt.evaluation.classification.outcomes import Outcome
 from convirt.evaluation.classification.protocol import ClassificationProtocol
 from convirt.evaluation.classification.schedule import Plateau, minibatches
 from convirt.evaluation.inputs.canvases import Canvases
+from convirt.evaluation.inputs.pooling import Pooled
 from convirt.evaluation.inputs.table import LabelledTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The images of a minibatch of rows, in [0, 1]."""
+
+    images_V1RR: Tensor
+    owner_V: Tensor | None = None
+    """Row of the minibatch that each image belongs to; None where each is a row."""
+
+    def mean(self, features_VD: Tensor) -> Tensor:
+        """The mean [B, D] of what the images of each row have."""
+        if self.owner_V is None:
+            return features_VD
+        counts_B = torch.bincount(self.owner_V)
+        sums_BD = features_VD.new_zeros(len(counts_B), features_VD.shape[1]).index_add(0, self.owner_V, features_VD)
+        return sums_BD / counts_B[:, None]
 
 
 class Classifier(nn.Module):
@@ -39,9 +60,13 @@ class Classifier(nn.Module):
         self.dropout = dropout
         self.head = nn.Linear(encoder.dim, classes)
 
-    def forward(self, images_B1RR: Tensor) -> Tensor:
-        """Logits [B, C] of views in [0, 1]."""
-        return self.classify(self.encoder(images_B1RR))
+    def forward(self, views: Views) -> Tensor:
+        """Logits [B, C]."""
+        return self.classify(self.features(views))
+
+    def features(self, views: Views) -> Tensor:
+        """Features [B, D]: of each row's image, or the mean over its images."""
+        return views.mean(self.encoder(views.images_V1RR))
 
     def classify(self, features_BD: Tensor) -> Tensor:
         """Logits [B, C] of features."""
@@ -57,11 +82,22 @@ class Examples:
     """Side R of the views."""
     targets_NC: NDArray[np.float64]
     multi_label: bool
+    pooled: Pooled | None = None
+    """Which images are one row, where several views of a study are."""
 
-    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Views [B, 1, R, R] and targets [B, C]."""
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Views, Tensor]:
+        """Views of B rows, and targets [B, C]."""
         targets_BC = torch.from_numpy(self.targets_NC[rows].astype(np.float32))
-        return self.canvases.views(self.size, rows, device), targets_BC.to(device)
+        return self.views(rows, device), targets_BC.to(device)
+
+    def views(self, rows: NDArray[np.int64], device: torch.device) -> Views:
+        """Every image of some rows."""
+        if self.pooled is None or self.pooled.column is None:
+            return Views(images_V1RR=self.canvases.views(self.size, rows, device))
+        members = [np.flatnonzero(self.pooled.index_N == row) for row in rows]
+        owner_V = np.repeat(np.arange(len(rows)), [len(images) for images in members])
+        images_V1RR = self.canvases.views(self.size, np.concatenate(members), device)
+        return Views(images_V1RR=images_V1RR, owner_V=torch.from_numpy(owner_V).to(device))
 
 
 def classification_loss(logits_BC: Tensor, targets_BC: Tensor, multi_label: bool) -> Tensor:
@@ -156,8 +192,8 @@ class FineTuning:
             if self.step >= limit:
                 break
             torch.manual_seed(derive_seed("fine-tuning", self.seed, "step", self.step))
-            images_B1RR, targets_BC = self.examples.batch(self.train_rows[rows], self.device)
-            loss = classification_loss(self.classifier(images_B1RR), targets_BC, self.examples.multi_label)
+            views, targets_BC = self.examples.batch(self.train_rows[rows], self.device)
+            loss = classification_loss(self.classifier(views), targets_BC, self.examples.multi_label)
             if not torch.isfinite(loss):
                 raise InputError(
                     f"fine-tuning: the loss is {loss.item()} at step {self.step}; lower --learning-rate, or check the "
@@ -179,7 +215,7 @@ class FineTuning:
             InputError: One is not a number.
         """
         self.classifier.eval()
-        logits_NC = torch.cat([self.classifier(images_B1RR).float() for images_B1RR in self._views(rows)])
+        logits_NC = torch.cat([self.classifier(views).float() for views in self._views(rows)])
         if not torch.isfinite(logits_NC).all():
             raise InputError("fine-tuning: a score is not a number; lower --learning-rate, or check the images")
         return (logits_NC.sigmoid() if self.examples.multi_label else logits_NC.softmax(-1)).cpu().numpy()
@@ -200,11 +236,11 @@ class FineTuning:
     @torch.inference_mode()
     def _features(self, rows: NDArray[np.int64]) -> Tensor:
         self.classifier.eval()
-        return torch.cat([self.classifier.encoder(images_B1RR).float() for images_B1RR in self._views(rows)]).clone()
+        return torch.cat([self.classifier.features(views).float() for views in self._views(rows)]).clone()
 
-    def _views(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    def _views(self, rows: NDArray[np.int64]) -> Iterator[Views]:
         for part in np.array_split(rows, -(-len(rows) // 128)):
-            yield self.examples.canvases.views(self.examples.size, part, self.device)
+            yield self.examples.views(part, self.device)
 
     def _queue(self, purpose: str, epoch: int) -> list[NDArray[np.int64]]:
         generator = np.random.default_rng(derive_seed("fine-tuning", self.seed, purpose, epoch))

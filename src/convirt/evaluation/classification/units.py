@@ -33,10 +33,24 @@ class Units:
             InputError: A unit of two patients, or images of different classes in a unit of a single-label task.
         """
         rows = table.rows(split)
-        targets_NC, patients_N = table.targets_NC[rows], table.patients_N[rows]
-        if table.units_N is None:
-            return cls(index_N=np.arange(len(rows)), targets_UC=targets_NC, patients_U=patients_N, single=True)
-        names, first_U, index_N = np.unique(table.units_N[rows], return_index=True, return_inverse=True)
+        units_N = None if table.units_N is None else table.units_N[rows]
+        units = cls.group(table.targets_NC[rows], table.patients_N[rows], units_N)
+        if not table.multi_label and (several := units.targets_UC.sum(axis=1) > 1).any():
+            assert units_N is not None, "a row alone has one class"
+            name = units_N[units.index_N == np.flatnonzero(several)[0]][0]
+            raise InputError(f"unit {str(name)!r} has images of several classes; which one is it?")
+        return units
+
+    @classmethod
+    def group(cls, targets_NC: NDArray[np.float64], patients_N: NDArray, units_N: NDArray | None) -> "Units":
+        """The units of rows whose units have these names; without names each row is one.
+
+        Raises:
+            InputError: A unit of two patients.
+        """
+        if units_N is None:
+            return cls(index_N=np.arange(len(targets_NC)), targets_UC=targets_NC, patients_U=patients_N, single=True)
+        names, first_U, index_N = np.unique(units_N, return_index=True, return_inverse=True)
         order = np.argsort(first_U)
         index_N, first_U = np.argsort(order)[index_N], first_U[order]
         if (mixed := patients_N != patients_N[first_U][index_N]).any():
@@ -44,8 +58,6 @@ class Units:
             raise InputError(f"unit {str(name)!r} has images of two patients; a unit belongs to one")
         targets_UC = np.full((len(names), targets_NC.shape[1]), np.nan)
         np.fmax.at(targets_UC, index_N, targets_NC)
-        if not table.multi_label and (several := targets_UC.sum(axis=1) > 1).any():
-            raise InputError(f"unit {str(names[order][several][0])!r} has images of several classes; which one is it?")
         return cls(index_N=index_N, targets_UC=targets_UC, patients_U=patients_N[first_U], single=False)
 
     def mean(self, scores_SNC: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -144,7 +144,7 @@ def evaluate_ranking(
         baselines: Methods that the others are compared with.
 
     Returns:
-        Rows, comparisons, and the scores of each query behind them.
+        Rows, comparisons, and the scores of each query behind them, with what the bootstrap drew (`TASK|of`).
 
     Raises:
         InputError: No k fits, or the queries are of fewer than two patients.
@@ -169,7 +169,7 @@ def evaluate_ranking(
     }
     rows: list[Row] = []
     comparisons: list[Row] = []
-    scores: dict[str, NDArray] = {}
+    scores: dict[str, NDArray] = {f"{ranking.task}|of": ranking.clusters_Q}  # for a paired test with other results
     for k in fitting:
         metric = f"{ranking.metric}@{k}{ranking.suffix}"
         chance_Q = ranking.chance_Q(k)

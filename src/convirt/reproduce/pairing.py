@@ -1,0 +1,165 @@
+"""Tests between the methods of a table: the paired hierarchical bootstrap, on the scores that their cells kept.
+
+Patients (queries, of retrieval: their patients) and seeds are drawn anew, for all methods of a column alike. The scores
+lie in the `predictions.npz` of each cell.
+
+Shape legend: S seeds, N images or queries, C classes, R resamples.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convirt.evaluation.classification.scoring import bootstrap
+from convirt.evaluation.classification.units import Units
+from convirt.evaluation.statistics.bootstrap import (
+    Array,
+    Resampling,
+    bootstrap_p_value,
+    paired_bootstrap,
+    weighted_mean,
+)
+from convirt.evaluation.statistics.multiplicity import holm
+from convirt.reproduce.tables import Column
+
+REFERENCE = "convirt"
+"""The method that every other is compared with."""
+PART = 1000
+"""Resamples drawn at once: their weights fit into memory for the largest test set. The first are those of the verbs."""
+ALPHA = 0.05
+"""A corrected p-value below it is called significant."""
+PREDICTIONS = "predictions.npz"
+
+Draws = dict[tuple[str, str], Array]
+"""Bootstrap distribution [R] in percent, by method and column title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What one method scored in one column, as its cell kept it."""
+
+    metric: str
+    values: NDArray
+    """Probabilities [S, N, C], or the precision of each query [N]."""
+    targets_NC: NDArray | None
+    """Labels; None of retrieval."""
+    patients_N: NDArray
+
+    @property
+    def seeds(self) -> int:
+        return 1 if self.targets_NC is None else len(self.values)
+
+    def of_the_same_rows(self, other: "Scores") -> bool:
+        """Whether both can be scored on one resample."""
+        if not np.array_equal(self.patients_N, other.patients_N) or self.seeds != other.seeds:
+            return False
+        if self.targets_NC is None or other.targets_NC is None:
+            return self.targets_NC is other.targets_NC
+        return np.array_equal(self.targets_NC, other.targets_NC, equal_nan=True)
+
+    def draw(self, plan: Resampling) -> Array:
+        """The metric in each resample of a plan, percent."""
+        if self.targets_NC is None:
+            return 100 * weighted_mean(self.values, plan.weights_NR)
+        return 100 * bootstrap(self.metric, self.values, self.targets_NC, plan)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """ConVIRT minus another method in one column, percentage points."""
+
+    difference: float
+    low: float
+    high: float
+    """95 % interval of the paired bootstrap."""
+    p: float
+    p_holm: float
+    """Corrected over all differences of the table."""
+
+
+def read_scores(folder: Path, column: Column, row: Mapping[str, Any]) -> Scores | None:
+    """The scores behind a row of a cell's `metrics.json`; None where the cell did not keep them.
+
+    Args:
+        folder: Of the cell.
+        column: The column of the table.
+        row: The row.
+    """
+    try:
+        with np.load(folder / PREDICTIONS) as kept:
+            if column.setting is None:
+                values, patients_N = kept[f"{column.task}|{row['metric']}|{row['method']}"], kept[f"{column.task}|of"]
+                return Scores(metric=row["metric"], values=values, targets_NC=None, patients_N=patients_N)
+            head = row["head"] if column.setting == "linear" else column.setting
+            scores_SNC = kept[f"{head}|{column.key:g}|{row['method']}"]
+            targets_NC, patients_N = kept["test_targets"], kept["test_patients"]
+            units_N = kept.get("test_units")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    units = Units.group(targets_NC, patients_N, units_N)
+    return Scores(
+        metric=row["metric"],
+        values=units.mean(scores_SNC),
+        targets_NC=units.targets_UC,
+        patients_N=units.patients_U,
+    )
+
+
+def parts_for(comparisons: int) -> int:
+    """How many times `PART` resamples it takes until so many comparisons can all be significant at once.
+
+    The least p-value of R resamples is 2 / (R + 1), which Holm's correction multiplies by the number of comparisons.
+    """
+    return math.ceil(2 * comparisons / ALPHA / PART) + 1
+
+
+def draw_column(scores: Mapping[str, Scores], parts: int) -> dict[str, Array]:
+    """Distribution of each method in one column, all on the same resamples; of other rows than the first's is none.
+
+    Args:
+        scores: By method.
+        parts: How often `PART` resamples are drawn.
+    """
+    if not scores:
+        return {}
+    first = scores.get(REFERENCE) or next(iter(scores.values()))
+    alike = {method: own for method, own in scores.items() if own.of_the_same_rows(first)}
+    drawn: dict[str, list[Array]] = {method: [] for method in alike}
+    for part in range(parts):
+        plan = Resampling.draw(first.patients_N, seeds=first.seeds, resamples=PART, seed=part)
+        for method, own in alike.items():
+            drawn[method].append(own.draw(plan))
+    return {method: np.concatenate(values) for method, values in drawn.items()}
+
+
+def differences(draws: Draws, means: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], Difference]:
+    """ConVIRT minus each other method in each column, with p-values corrected over all of them.
+
+    Args:
+        draws: Bootstrap distributions.
+        means: Figures of the table, percent.
+    """
+    keys = [(method, title) for method, title in draws if method != REFERENCE and (REFERENCE, title) in draws]
+    p_values = [bootstrap_p_value(draws[REFERENCE, title] - draws[method, title]) for method, title in keys]
+    found = {}
+    for (method, title), p, p_holm in zip(keys, p_values, holm(p_values), strict=True):
+        interval = paired_bootstrap(draws[REFERENCE, title], draws[method, title])
+        found[method, title] = Difference(
+            difference=means[REFERENCE, title] - means[method, title],
+            low=interval.low,
+            high=interval.high,
+            p=p,
+            p_holm=float(p_holm),
+        )
+    return found
+
+
+def in_figures(p: float) -> str:
+    """A p-value as it is printed."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
