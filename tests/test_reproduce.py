@@ -147,6 +147,13 @@ def test_each_form_has_ours_and_the_papers() -> None:
     assert "http" not in page
 
 
+def test_the_page_lists_what_differs_below_its_column() -> None:
+    page = as_html(filled(convirt=80), None, ["Table: two", "- A: rho 1", "  - x < y", "  - z", "- B: rho 2"])
+    below = "<p>Table: two</p>\n<ul><li>A: rho 1\n<ul><li>x &lt; y\n<li>z\n</ul><li>B: rho 2\n</ul>"
+    assert below in page
+    assert "in grey the paper" in page
+
+
 # Cells
 
 

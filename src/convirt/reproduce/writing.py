@@ -156,16 +156,16 @@ def as_html(filled: Filled, header: str | None, ordering: Sequence[str]) -> str:
         [METHODS[method], *(_html_cell(filled.figures[method, column]) for column in columns)]
         for method in filled.methods
     ]
+    table = _html_table(columns, rows, CAPTION.replace("in brackets", "in grey"))
     tests = _tests(filled, _html_difference)
     below = f"<h2>{TESTS_TITLE}</h2>\n{_html_table(columns, tests, _tests_caption(filled))}" if tests else ""
     warning = f'<p class="header">{html.escape(header)}</p>' if header else ""
-    order = "".join(f"<p>{html.escape(line)}</p>\n" for line in ordering)
     title = html.escape(filled.table.title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n{warning}\n"
-        f"{_html_table(columns, rows, CAPTION)}{below}<h2>Order of the methods</h2>\n{order}</body></html>\n"
+        f"{table}{below}<h2>Order of the methods</h2>\n{_html_order(ordering)}</body></html>\n"
     )
 
 
@@ -177,6 +177,20 @@ def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: 
         f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
         f"<p>{html.escape(caption)}</p>\n"
     )
+
+
+def _html_order(ordering: Sequence[str]) -> str:
+    """Lines of `in_words` as paragraphs and, below each column, the list of what differs in it."""
+    parts, depth = [], 0
+    for line in ordering:
+        said = line.lstrip(" -")
+        deeper = 0 if line == said else 1 if line.startswith("- ") else 2
+        parts.append("<ul>" * (deeper - depth) + "</ul>" * (depth - deeper))
+        parts.append(
+            f"<li>{html.escape(said)}\n" if deeper else f"<p>{html.escape(said)}</p>\n"
+        )  # </li> may be left out
+        depth = deeper
+    return "".join(parts) + "</ul>" * depth
 
 
 def _html_difference(difference: Difference | None) -> str:
