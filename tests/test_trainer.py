@@ -101,6 +101,34 @@ def test_a_step_is_adam_with_l2(tiny_config: Configs, tiny_corpus: Path) -> None
     assert trainer.optimiser.param_groups[0]["betas"] == (0.9, 0.999)
 
 
+def test_a_step_of_the_text_encoder_has_its_own_rate(tiny_config: Configs, tiny_corpus: Path) -> None:
+    optimiser = OptimiserConfig(learning_rate=1e-3, text_learning_rate=1e-5, weight_decay=0.0, batch_size=8)
+    trainer = make_trainer(tiny_config(optimiser=optimiser))
+    before = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
+    trainer.train_step(TrainingBatches(Corpus.open(tiny_corpus), 8, 0)[0])
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in trainer.method.named_parameters()}
+    text = max(value for name, value in moved.items() if name.startswith("text_encoder."))
+    rest = max(value for name, value in moved.items() if not name.startswith("text_encoder."))
+    # The first step of Adam is as long as the rate.
+    assert (text, rest) == (pytest.approx(1e-5, rel=0.05), pytest.approx(1e-3, rel=0.05))
+
+
+def test_each_step_draws_views_of_its_own(tiny_config: Configs, tiny_corpus: Path) -> None:
+    trainer = make_trainer(tiny_config())
+    seeds: list[int] = []
+    loss = trainer.method.loss
+
+    def watched(batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        seeds.append(generator.initial_seed())
+        return loss(batch, generator)
+
+    trainer.method.loss = watched  # type: ignore[assignment, method-assign]
+    train = TrainingBatches(Corpus.open(tiny_corpus), 8, 0)
+    for step in range(3):
+        trainer.train_step(train[step])
+    assert len(set(seeds)) == 3
+
+
 def test_clipping_bounds_the_gradient(tiny_config: Configs, tiny_corpus: Path) -> None:
     optimiser = OptimiserConfig(batch_size=8, clip_norm=1e-3)
     trainer = make_trainer(tiny_config(optimiser=optimiser))
