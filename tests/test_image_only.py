@@ -119,6 +119,15 @@ def test_half_precision_is_computed_in_float32() -> None:
         loss = nt_xent_loss(first, second, 0.1)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(naive_nt_xent(first.double(), second.double(), 0.1).item(), rel=1e-5)
+    query, key, queue = (nn.functional.normalize(vectors(n, 6, seed=n), dim=1).bfloat16() for n in (4, 4, 9))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = queue_contrastive_loss(query, key, queue)
+    assert loss.dtype == torch.float32
+    expected = nn.functional.cross_entropy(  # bfloat16 vectors are of unit length only roughly: no cosines here
+        torch.cat([(query.double() * key.double()).sum(1, keepdim=True), query.double() @ queue.double().T], 1) / 0.07,
+        torch.zeros(4, dtype=torch.long),
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
@@ -129,6 +138,8 @@ def test_wrong_arguments_are_refused(temperature: float) -> None:
         nt_xent_loss(vectors(2, 3), vectors(3, 3))
     with pytest.raises(ValueError, match="sizes equal"):
         queue_contrastive_loss(vectors(2, 3), vectors(2, 3), vectors(4, 5))
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        queue_contrastive_loss(vectors(2, 3), vectors(2, 3), vectors(4, 3), temperature)
 
 
 # The methods

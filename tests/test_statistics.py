@@ -16,7 +16,7 @@ from convirt.evaluation.statistics.bootstrap import (
     weighted_mean,
 )
 from convirt.evaluation.statistics.metrics import auc, weighted_auc
-from convirt.evaluation.statistics.multiplicity import correct_families, holm
+from convirt.evaluation.statistics.multiplicity import correct_families, describe_family, holm
 
 
 def test_weights_are_whole_patients_drawn_with_replacement():
@@ -166,3 +166,14 @@ def test_families_are_corrected_apart():
     assert [row["p_holm"] for row in found] == pytest.approx([0.04, 0.04, 0.02, 0.04])
     assert [row["family_size"] for row in found] == [2, 2, 1, 1]
     assert "p_holm" not in comparisons[0]
+
+
+def test_the_caption_says_where_so_few_resamples_can_show_nothing() -> None:
+    rows = [{"family_size": 156, "p_least": 2 / 1001}]
+    said = describe_family(rows)
+    assert said.endswith("of which so few resamples can show none below 0.31 (--resamples 13000 could)")
+    assert 156 * 2 / 13001 < 0.05
+    assert describe_family([{"family_size": 12, "p_least": 2 / 1001}]).endswith("over 12 comparisons")
+    values_R = np.arange(999.0)
+    (row,) = compare({"a": 1.0, "b": 0.0}, {"a": values_R + 1, "b": values_R}, ())
+    assert row["p_least"] == row["p_value"] == 2 / 1000

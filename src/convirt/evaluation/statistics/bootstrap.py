@@ -124,6 +124,9 @@ def compare(
         means: The metric of each method.
         values_R: Its bootstrap distribution, all of one `Resampling`.
         baselines: Methods to compare with, where they have a figure; they are not compared among themselves.
+
+    Returns:
+        A row a pair; `p_least` is the least p-value that so many resamples can show.
     """
     found = []
     methods = [name for name in means if name not in baselines]
@@ -133,7 +136,9 @@ def compare(
             interval = paired_bootstrap(values_R[a], values_R[b])
             difference = {"a": a, "b": b, "difference": means[a] - means[b]}
             bounds = {"ci_low": interval.low, "ci_high": interval.high, "excludes_zero": interval.excludes_zero}
-            found.append({**difference, **bounds, "p_value": bootstrap_p_value(values_R[a] - values_R[b])})
+            values = values_R[a] - values_R[b]
+            p_values = {"p_value": bootstrap_p_value(values), "p_least": 2 / (int(np.isfinite(values).sum()) + 1)}
+            found.append({**difference, **bounds, **p_values})
     return found
 
 

@@ -1,5 +1,6 @@
 """Correction of p-values for the number of comparisons."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ def correct_families(comparisons: Sequence[Row]) -> list[Row]:
 
 
 def describe_family(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """What a table's caption says about the correction."""
+    """What a table's caption says about the correction, also where it leaves nothing to find."""
     sizes = sorted({row["family_size"] for row in comparisons})
-    return f"p by the same bootstrap, Holm-corrected over {' or '.join(map(str, sizes))} comparisons"
+    said = f"p by the same bootstrap, Holm-corrected over {' or '.join(map(str, sizes))} comparisons"
+    least = max((row["family_size"] * row.get("p_least", 0.0) for row in comparisons), default=0.0)
+    if not least > 0.05:
+        return said
+    # 2 / (R + 1) times the family below 0.05, with as much again for figures that rest on few resamples.
+    enough = 1000 * math.ceil(2 * 40 * max(sizes) / 1000)
+    return f"{said}, of which so few resamples can show none below {min(least, 1.0):.2g} (--resamples {enough} could)"
