@@ -38,7 +38,7 @@ def table(results: dict[str, Any]) -> str:
     differences = {
         (row["b"], row["head"], row["fraction"]): row
         for row in results["comparisons"]
-        if row["metric"] == "auc" and row["setting"] == "linear"
+        if row["metric"] == "auc" and row["setting"] == "linear" and row["a"] == results["comparisons"][0]["a"]
     }
     heads = [f"{head}, {share(fraction)}" for head, fraction in columns]
     lines = ["| method | " + " | ".join(heads) + " |", "|---|" + "---|" * len(columns)]
@@ -77,8 +77,9 @@ def draw(folders: list[Path], out: Path, head: str) -> None:
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
     axes[0][0].invert_yaxis()
-    axes[0][0].legend(fontsize=7, frameon=False, loc="lower left")
-    figure.tight_layout()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(labels), fontsize=9, frameon=False, loc="lower center")
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(out, dpi=110)
 
 
