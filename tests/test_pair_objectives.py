@@ -109,6 +109,10 @@ def test_something_without_any_finding_is_refused() -> None:
     empty[1] = 0
     with pytest.raises(ValueError, match="No Finding"):
         semantic_matching_loss(v, u, IMAGES, empty, torch.tensor(1.0))
+    normal = IMAGES.clone()
+    normal[2] = 0
+    with pytest.raises(ValueError, match="No Finding"):
+        semantic_matching_loss(v, u, normal, TEXTS, torch.tensor(1.0))
     with pytest.raises(ValueError, match="findings of 4"):
         semantic_matching_loss(v, u, IMAGES[:3], TEXTS[:3], torch.tensor(1.0))
 
@@ -174,6 +178,15 @@ def test_a_fake_is_another_pair_and_another_sentence_where_avoidable(sentences: 
     assert len(sentences) <= 2 or len(met) > 1
 
 
+def test_fakes_are_a_function_of_the_generator_alone() -> None:
+    draws = []
+    for seed in (0, 1, 1):
+        torch.manual_seed(seed)
+        draws.append(draw_fakes(list("abcdefghijklmnop"), torch.Generator().manual_seed(7)).tolist())
+    assert draws[0] == draws[1] == draws[2]
+    assert draw_fakes(list("abcdefghijklmnop"), torch.Generator().manual_seed(8)).tolist() != draws[0]
+
+
 def test_every_other_pair_is_drawn_equally_often() -> None:
     counts = Counter(draw_fakes(list("abcdef"), torch.Generator().manual_seed(seed))[2].item() for seed in range(2000))
     assert set(counts) == {0, 1, 3, 4, 5}
@@ -230,3 +243,13 @@ def test_the_loss_of_hidden_pieces_equals_the_loop() -> None:
     for row, piece in zip(logits, pieces, strict=True):
         total = total - log_share(row[piece], list(row))
     assert_same_with_gradients(masked_language_loss(logits, torch.tensor(pieces)), total / 6, (logits,))
+
+
+def test_hidden_pieces_in_half_precision_are_judged_in_float32() -> None:
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
+    pieces = torch.tensor([0, 1, 2, 8, 4, 4])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = masked_language_loss(logits, pieces)
+    assert loss.dtype == torch.float32
+    expected = torch.nn.functional.cross_entropy(logits.double(), pieces)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
