@@ -11,7 +11,18 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 COLOURS = {"random": "#9aa5b1", "imagenet": "#d98e04", "convirt": "#0b6e8a"}
-NAMES = {"random": "Random", "imagenet": "ImageNet", "convirt": "ConVIRT"}
+NAMES = {
+    "random": "Random",
+    "imagenet": "ImageNet",
+    "convirt": "ConVIRT",
+    "caption_lstm": "Caption-LSTM",
+    "caption_transformer": "Caption-Transformer",
+    "contrastive_binary": "Contrastive-Binary",
+    "simclr": "SimCLR",
+    "moco": "MoCo v2",
+    "clip": "CLIP",
+    "medclip": "MedCLIP",
+}
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
