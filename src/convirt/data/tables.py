@@ -97,6 +97,11 @@ def require_columns(table: Table, names: Sequence[str]) -> None:
             raise InputError(f"table {table.name} has no column {name!r}; its columns are: {there}")
 
 
+def row_of(column: pd.Series, value: object) -> str:
+    """The first row of a column of a table's frame that holds a value, in words: `row 3`, as the frame counts them."""
+    return f"row {int(column.index[column == value][0])}"
+
+
 def select_rows(table: Table, where: Sequence[str]) -> pd.Series:
     """Return, for each row of the frame, whether it passes every filter, as `passing_rows`."""
     return pd.Series(passing_rows(table, where), index=table.frame.index)

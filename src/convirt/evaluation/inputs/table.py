@@ -15,7 +15,7 @@ from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
-from convirt.data.tables import require_columns, select_rows
+from convirt.data.tables import require_columns, row_of, select_rows
 from convirt.errors import InputError
 from convirt.evaluation.statistics.metrics import one_hot
 
@@ -207,7 +207,8 @@ def _targets(
     for c, column in enumerate(values.columns):
         lowered = values[column].str.lower()
         if unknown := sorted(set(lowered) - set(_LABEL_VALUES)):
-            raise InputError(f"{path}: label column {column!r} holds {unknown[0]!r}; use 1, 0 or nothing")
+            where = row_of(lowered, unknown[0])
+            raise InputError(f"{path}: {where}: label column {column!r} holds {unknown[0]!r}; use 1, 0 or nothing")
         targets_NC[:, c] = [_LABEL_VALUES[value] for value in lowered]
     return tuple(label_columns), targets_NC
 
@@ -217,7 +218,9 @@ def _splits(frame: pd.DataFrame, split_column: str | None, path: Path) -> NDArra
         return np.full(len(frame), "", dtype=str)
     values = frame[split_column].str.lower()
     if unknown := sorted(set(values) - set(SPLITS)):
-        raise InputError(f"{path}: unknown split {unknown[0]!r} in {split_column!r}; known are {', '.join(SPLITS)}")
+        where = row_of(values, unknown[0])
+        known = ", ".join(SPLITS)
+        raise InputError(f"{path}: {where}: unknown split {unknown[0]!r} in {split_column!r}; known are {known}")
     return np.array([SPLITS[value] for value in values], dtype=str)
 
 
