@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_old_file(archive, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convirt.evaluation.results.os.fsync", full)
+    monkeypatch.setattr("convirt.atomic.os.fsync", full)
     with pytest.raises(InputError, match="No space left"):
         classify(["oracle"], **archive, **QUICK, label_column="finding", baselines=("random",))
     assert [path.name for path in archive["out"].iterdir()] == ["metrics.json"]

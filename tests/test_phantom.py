@@ -14,7 +14,7 @@ from convirt.data.phantom.report import write_report
 from convirt.errors import InputError
 
 # The generator was frozen before any model was tuned on it. Whoever changes it must measure every figure anew.
-FROZEN = "5258af2ba857f8708f39110d17262f83ca28d4974fbfd4130caa51648e937812"
+FROZEN = "88021150627c767ca935b294fa953276dec183af628c40674a47414917fddc66"
 FROZEN_FILES = ("archive", "canvas", "disease", "frontal", "lateral", "radiograph", "report", "study", "wording")
 
 

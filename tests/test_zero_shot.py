@@ -167,7 +167,7 @@ def test_test_rows_do_not_move_the_operating_point(archive, monkeypatch):
     test = frame["split"] == "test"
     frame.loc[test, "edema"] = frame.loc[test, "edema"].map({"0": "1", "1": "0"})
     frame.to_csv(archive["table"], index=False)
-    after = zero_shot(["oracle"], **archive, **options)
+    after = zero_shot(["oracle"], **{**archive, "out": archive["out"].with_name("again")}, **options)
 
     def points(results):
         return [row["threshold"] for row in results.rows if row["metric"] == "sensitivity"]

@@ -18,11 +18,17 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes its name once it has reached the disk, or vanishes after an error."""
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes its name once it has reached the disk, or vanishes after an error.
+
+    Args:
+        path: Its name in the end.
+        private: For the owner's eyes alone, whatever the umask says.
+    """
     part = _beside(path)
+    rights = 0o600 if private else 0o666
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, rights)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

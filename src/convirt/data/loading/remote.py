@@ -275,7 +275,7 @@ class Cache:
             return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with replacing(self.folder / sha256) as handle:
+            with replacing(self.folder / sha256, private=True) as handle:  # reports of patients
                 handle.write(data)
             kept = []
             for entry in os.scandir(self.folder):
