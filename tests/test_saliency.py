@@ -176,6 +176,16 @@ def test_the_verb_beside_chance(tiny_run, shapes):
     assert written["data"]["shown"] == ["32.png", "33.png"]
 
 
+def test_maps_that_are_zero_everywhere_are_counted_and_said(tiny_run, shapes, monkeypatch):
+    from convirt.analysis.saliency import explaining
+
+    monkeypatch.setattr(explaining, "saliency_maps", lambda kind, encoder, w, b, views, labels: 0 * views[:, 0].numpy())
+    results = saliency([tiny_run], **shapes, seeds=1, baselines=())
+    (note,) = [note for note in results.notes if "zero everywhere" in note]
+    assert note.startswith("100 % of the gradient maps of ")
+    assert all(row["mean"] == pytest.approx(row["chance"]) for row in results.rows)
+
+
 def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes):
     options = {**shapes, "boxes": None, "per_label": 2, "seeds": 1, "baselines": ()}
     results = saliency([tiny_run], **options)

@@ -103,10 +103,16 @@ def reproduce(
 
 def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     if not inputs.runs and names != ["table5"]:
-        raise InputError("no run is given; give --runs convirt=FOLDER (other methods too), or --inputs FILE")
+        raise InputError(
+            "no run is given; give --runs convirt=FOLDER (other methods too), or --inputs FILE; "
+            "--scale small needs none"
+        )
     if not inputs.classification and inputs.retrieval is None:
         known = ", ".join((*PAPER_TASKS, RETRIEVAL))
-        raise InputError(f"no benchmark is given; give --benchmarks NAME=FOLDER (of {known}), or --inputs FILE")
+        raise InputError(
+            f"no benchmark is given; give --benchmarks NAME=FOLDER (of {known}), or --inputs FILE; "
+            "--scale small needs none"
+        )
     tables = [table for name, table in paper_tables(inputs.tasks).items() if name in names]
     if inputs.runs:
         first = next(iter(inputs.runs.values()))

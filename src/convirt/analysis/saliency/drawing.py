@@ -42,6 +42,9 @@ def draw_saliency(
             panels[line, 0].set_ylabel(titles[f].replace(" ", "\n"), fontsize=8, rotation=0, ha="right", va="center")
             for column, found in enumerate(explained.values(), start=1):
                 panels[line, column].imshow(bright(found.maps[f]), cmap="inferno", vmin=0, vmax=1)
+                if not found.maps[f].any():
+                    middle = {"transform": panels[line, column].transAxes, "ha": "center", "va": "center"}
+                    panels[line, column].text(0.5, 0.5, "zero everywhere", color="white", fontsize=7, **middle)
             for axes in panels[line]:
                 _outline(axes, pictures.boxes[f], pictures.views[f].shape[0] if axes is panels[line, 0] else None)
         for column, (kind, name) in enumerate(explained, start=1):

@@ -36,6 +36,8 @@ class Explained:
     """[S, F] by metric; empty without boxes."""
     chance_F: NDArray[np.float64]
     """Share of the view that the boxes of each finding cover."""
+    blank: float = 0.0
+    """Share of the maps, over seeds and findings, that are zero everywhere: nothing spoke for the class."""
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     """Map [R, R] of the first seed by finding, of those that are shown."""
 
@@ -68,6 +70,7 @@ def explain(
         for kind in kinds
         for name in models
     }
+    blank = {key: np.zeros((seeds, len(findings)), bool) for key in scores}
     chance = {name: np.zeros(len(findings)) for name in models}
     maps: dict[tuple[Attribution, str], dict[int, NDArray[np.float32]]] = {key: {} for key in scores}
     pictures: dict[str, dict[int, Any]] = {"views": {}, "boxes": {}}
@@ -87,6 +90,7 @@ def explain(
                     for f, map_RR, mask_RR in zip(part, maps_BRR, masks, strict=True):
                         scores[kind, name][METRICS[0]][seed, f] = pointing_game(map_RR, mask_RR)
                         scores[kind, name][METRICS[1]][seed, f] = energy_inside(map_RR, mask_RR)
+                        blank[kind, name][seed, f] = not map_RR.any()
                         if seed == 0 and f in kept:
                             maps[kind, name][int(f)] = map_RR
             for b, f in enumerate(part):
@@ -94,9 +98,25 @@ def explain(
                     pictures["views"].setdefault(int(f), views_B1RR[b, 0].numpy())
                     pictures["boxes"].setdefault(int(f), on_view[b])
     explained = {
-        key: Explained(scores=scores[key] if boxes else {}, chance_F=chance[key[1]], maps=maps[key]) for key in scores
+        key: Explained(
+            scores=scores[key] if boxes else {},
+            chance_F=chance[key[1]],
+            blank=float(blank[key].mean()),
+            maps=maps[key],
+        )
+        for key in scores
     }
     return explained, Pictures(**pictures)
+
+
+def blank_notes(explained: Mapping[tuple[Attribution, str], Explained]) -> list[str]:
+    """What to know of maps that are zero everywhere, a line for each kind and method that has some."""
+    return [
+        f"{100 * found.blank:.0f} % of the {kind} maps of {name} are zero everywhere: nothing in the image speaks for "
+        "the class; such a map scores the boxes' share of the area"
+        for (kind, name), found in explained.items()
+        if found.blank > 0
+    ]
 
 
 def _read(table: LabelledTable, row: int) -> Tensor:

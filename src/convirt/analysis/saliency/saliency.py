@@ -87,7 +87,7 @@ def saliency(
     arguments = dict(locals())
     started = time.monotonic()
     require("captum")
-    from convirt.analysis.saliency.explaining import explain
+    from convirt.analysis.saliency.explaining import blank_notes, explain
     from convirt.analysis.saliency.heads import train_explained_heads
     from convirt.analysis.saliency.scoring import score_maps
 
@@ -143,7 +143,7 @@ def saliency(
             **{f"{kind}|{name}|{metric}": s for (kind, name), e in explained.items() for metric, s in e.scores.items()},
         },
         wall_seconds=time.monotonic() - started,
-        notes=data_notes(columns, benchmark),
+        notes=[*data_notes(columns, benchmark), *blank_notes(explained)],
     ).finish(out)
 
 

@@ -53,7 +53,8 @@ def correct_families(comparisons: Sequence[Row]) -> list[Row]:
 def describe_family(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """What a table's caption says about the correction, also where it leaves nothing to find."""
     sizes = sorted({row["family_size"] for row in comparisons})
-    said = f"p by the same bootstrap, Holm-corrected over {' or '.join(map(str, sizes))} comparisons"
+    plural = "" if sizes == [1] else "s"
+    said = f"p by the same bootstrap, Holm-corrected over {' or '.join(map(str, sizes))} comparison{plural}"
     least = max((row["family_size"] * row.get("p_least", 0.0) for row in comparisons), default=0.0)
     if not least > 0.05:
         return said
