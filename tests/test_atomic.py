@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_corpus
-from convirt.atomic import check_writable, folder_beside, refusal, replacing
+from convirt.atomic import atomic_file, atomic_folder, check_writable, refusal
 from convirt.data.loading.export import export
 from convirt.data.phantom.boxes import phantom
 from convirt.errors import InputError
@@ -36,15 +36,19 @@ def test_what_is_written_follows_the_umask(umask: int, tmp_path: Path) -> None:
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a") as file:
+    with atomic_file(tmp_path / "a") as file:
         file.write(b"old")
         assert not (tmp_path / "a").exists()
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as file:
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "a") as file:
         file.write(bytes([1 // 0]))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-    with folder_beside(tmp_path / "b" / "c") as folder:
-        (folder / "x").touch()
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "b" / "c") as folder:
+        (folder / "x").write_text(str(1 // 0))
     assert list((tmp_path / "b").iterdir()) == []
+    with atomic_folder(tmp_path / "b" / "c") as folder:
+        (folder / "x").touch()
+        assert not (tmp_path / "b" / "c").exists()
+    assert list((tmp_path / "b").rglob("*")) == [tmp_path / "b" / "c", tmp_path / "b" / "c" / "x"]
 
 
 def test_places_that_refuse_are_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +59,7 @@ def test_places_that_refuse_are_named_before_the_work(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=r"file/x cannot be written: .*/file is a file; choose another --out"):
         check_writable(tmp_path / "file" / "x")
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path / "mine")
-    with pytest.raises(InputError, match=r"mine/x/y cannot be written: .*/mine is not yours to write to; choose"):
+    with pytest.raises(InputError, match=r"mine/x/y cannot be written: you may not write to .*/mine; choose"):
         check_writable(tmp_path / "mine" / "x" / "y")
 
 

@@ -425,10 +425,10 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     root = trees.mura(tmp_path / "MURA-v1.1", images=False)
 
     def full(_):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    refused("No space left", benchmark_mura, root, tmp_path / "b", split="images", images=False)
+    refused("no space left", benchmark_mura, root, tmp_path / "b", split="images", images=False)
     assert [path.name for path in tmp_path.iterdir()] == ["MURA-v1.1"]
 
 

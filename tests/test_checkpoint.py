@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from convirt import model
+from convirt.atomic import atomic_folder, latest_complete, write_json
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import TrainingBatches
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training import checkpoint
-from convirt.training.checkpoint import read_config, standing_folder, write_json, written_whole
+from convirt.training.checkpoint import read_config
 from convirt.training.pretrain import pretrain
 from convirt.training.trainer import Trainer, make_fabric
 
@@ -69,12 +70,12 @@ def test_state_comes_back_bit_for_bit(trainer: Trainer, tmp_path: Path) -> None:
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "c"
-    with written_whole(folder) as new:
+    with atomic_folder(folder, replace=True) as new:
         (new / "a").write_text("1")
-    with pytest.raises(ZeroDivisionError), written_whole(folder) as new:
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder, replace=True) as new:
         (new / "a").write_text(str(1 / 0))
     assert (folder / "a").read_text() == "1"
-    with written_whole(folder) as new:
+    with atomic_folder(folder, replace=True) as new:
         (new / "b").write_text("3")
     assert contents(folder) == {"b": b"3"}
     assert list(tmp_path.iterdir()) == [folder]
@@ -82,12 +83,12 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_the_predecessor_stands_in_after_a_kill_in_the_swap(tmp_path: Path) -> None:
     folder = tmp_path / "c"
-    assert standing_folder(folder) is None
+    assert latest_complete(folder) is None
     (tmp_path / ".c.old").mkdir()
     (tmp_path / ".c.old" / "a").write_text("1")
-    (tmp_path / ".c.new").mkdir()
-    assert standing_folder(folder) == tmp_path / ".c.old"
-    with pytest.raises(RuntimeError), written_whole(folder):
+    (tmp_path / ".c.0123.part").mkdir()
+    assert latest_complete(folder) == tmp_path / ".c.old"
+    with pytest.raises(RuntimeError), atomic_folder(folder, replace=True):
         raise RuntimeError
     assert contents(folder) == {"a": b"1"}
     assert list(tmp_path.iterdir()) == [folder]

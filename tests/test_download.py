@@ -19,10 +19,10 @@ import pytest
 
 from convirt.data.sources import download as downloading
 from convirt.data.sources.download import SUMS, download
-from convirt.data.sources.files import only_one
 from convirt.data.sources.http import Patience, Transient, check_url, persist
 from convirt.data.sources.unpacking import Limits, unpack
 from convirt.errors import InputError
+from convirt.jobs import hold
 from web import Handler, Site, cut, serve, status, then
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_clear_line(site: Site, tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(downloading, "_copy", fail)
-    with pytest.raises(InputError, match=r"the disk of .* is full; free some space"):
+    with pytest.raises(InputError, match=r"no space left on device; make room"):
         fetch(site, tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_kill_in_the_middle_loses_nothing(site: Site, tmp_path: Path) -> None:
 
 
 def test_two_downloads_of_one_file_do_not_mix(site: Site, tmp_path: Path) -> None:
-    with only_one(tmp_path / "a.tgz"), pytest.raises(InputError, match="another process is writing"):
+    with hold(tmp_path / "a.tgz"), pytest.raises(InputError, match="another process is writing"):
         fetch(site, tmp_path)
 
 

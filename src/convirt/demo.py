@@ -5,7 +5,6 @@ stage that is done is not done again, so a second call is quick and an interrupt
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from rich.table import Table
 from convirt import __version__
 from convirt.analysis.embedding.tsne import tsne
 from convirt.analysis.saliency.saliency import saliency
+from convirt.atomic import write_json
 from convirt.config import PretrainConfig
 from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
@@ -110,9 +110,9 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
             started = time.monotonic()
             run()
             seconds[product.split("/")[0]] = round(time.monotonic() - started, 1)
-            _write(out / "seconds.json", seconds)
+            write_json(out / "seconds.json", seconds)
     metrics = _metrics(out, seconds)
-    _write(out / "metrics.json", metrics)
+    write_json(out / "metrics.json", metrics)
     write_report(out)
     summary(metrics, console)
     console.print(f"\nreport: {out / 'report.html'}\nfigures: {out / 'metrics.json'}", highlight=False, soft_wrap=True)
@@ -131,13 +131,7 @@ def _open(out: Path, settings: dict[str, Any]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is no demo: give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    _write(stamp, settings)
-
-
-def _write(path: Path, payload: Any) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(payload, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_json(stamp, settings)
 
 
 def _seconds(out: Path) -> dict[str, float]:

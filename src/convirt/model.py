@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convirt.atomic import latest_complete
 from convirt.config import BinaryObjective, LearnedTemperatureObjective, PretrainConfig
 from convirt.data.imaging.grey import as_many, grey_image
 from convirt.encoders import (
@@ -31,7 +32,7 @@ from convirt.encoders import (
 )
 from convirt.errors import InputError
 from convirt.methods import METHODS
-from convirt.training.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, read_tensors, standing_folder
+from convirt.training.checkpoint import CONFIG, WEIGHTS, load_weights, read_config, read_tensors
 from convirt.transforms import plain_view, square
 
 Space = Literal["shared", "features"]
@@ -190,7 +191,7 @@ def load(
     """
     target = _device(device)
     run = Path(run)
-    folder = standing_folder(run / "best") or run
+    folder = latest_complete(run / "best") or run
     if not folder.is_dir():
         raise InputError(f"{run}: no such folder; give the --out folder of `convirt pretrain`")
     if not (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() and (folder / "corpus.json").is_file():

@@ -1,6 +1,5 @@
 """Pictures on disk: each as PNG and SVG, whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from convirt.atomic import atomic_file
 from convirt.errors import InputError
 
 DPI = 160
@@ -25,25 +25,9 @@ def write_figure(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for kind, options in details.items():
-            temporary = path.with_name(f".{path.name}.new.{kind}")
-            figure.savefig(temporary, format=kind, bbox_inches="tight", **options)
-            os.replace(temporary, path.with_name(f"{path.name}.{kind}"))
+            with atomic_file(path.with_name(f"{path.name}.{kind}")) as file:
+                figure.savefig(file, format=kind, bbox_inches="tight", **options)
     except OSError as error:
         raise InputError(f"cannot write the picture to {path.parent}: {error.strerror or error}") from error
     finally:
         plt.close(figure)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one move.
-
-    Raises:
-        InputError: The folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}") from error

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image
 
 from convirt.analysis import figures
 from convirt.analysis.embedding.drawing import COLOURS, draw_map
+from convirt.atomic import write_text
 from convirt.data.phantom import CATEGORIES
 from convirt.evaluation.retrieval.ranking import top_images
 from convirt.model import load
@@ -59,9 +59,7 @@ def write_report(folder: Path) -> Path:
         bars=figures.retrieval_bars(retrieval),
     )
     path = folder / "report.html"
-    temporary = path.with_name(".report.html.new")
-    temporary.write_text(page)
-    os.replace(temporary, path)
+    write_text(path, page)
     return path
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from convirt.atomic import make_beside
+from convirt.atomic import _beside, write_json
 from convirt.data.catalogue import Catalogue, read_catalogue, write_catalogue
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import (
@@ -40,7 +40,6 @@ from convirt.data.shards import (
     shard_name,
     sync,
     write_about,
-    write_json,
 )
 from convirt.errors import InputError
 
@@ -245,7 +244,8 @@ class CorpusWriter:
 
     def __enter__(self) -> "CorpusWriter":
         check_free(self.out)
-        self._folder = make_beside(self.out)
+        self._folder = _beside(self.out)
+        self._folder.mkdir(parents=True)
         return self
 
     def add(self, pair: Pair) -> None:

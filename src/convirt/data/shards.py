@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from convirt.atomic import check_writable
+from convirt.atomic import check_writable, write_json
 from convirt.data.records import ImageRecord, Pair, content_of
 from convirt.errors import InputError
 
@@ -238,12 +238,6 @@ def file_sha256(path: Path) -> str:
     """Return the hash of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people to read."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def check_free(out: Path) -> None:

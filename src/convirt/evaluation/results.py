@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.atomic import check_writable, replacing
+from convirt.atomic import atomic_file, check_writable
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.evaluation.layout import show
@@ -164,7 +164,7 @@ def check_counts(**counts: int | None) -> None:
 
 
 def replace_file(path: Path, write: Any) -> None:
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         write(file)
 
 

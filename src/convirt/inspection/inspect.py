@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from convirt.atomic import replacing
+from convirt.atomic import atomic_file
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import findings as f
@@ -233,5 +233,5 @@ def _prepare_folder(folder: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         file.write(text.encode("utf-8", errors="backslashreplace"))

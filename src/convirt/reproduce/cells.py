@@ -16,8 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from convirt.atomic import latest_complete, write_json
 from convirt.errors import InputError
-from convirt.training.checkpoint import WEIGHTS, standing_folder, write_json
+from convirt.training.checkpoint import WEIGHTS
 
 CELL = "cell.json"
 
@@ -85,7 +86,7 @@ def checkpoint_sha256(run: Path) -> str:
     Raises:
         FileNotFoundError: There are none yet.
     """
-    path = (standing_folder(run / "best") or run) / WEIGHTS
+    path = (latest_complete(run / "best") or run) / WEIGHTS
     about = os.stat(path)
     return _sha256(str(path), about.st_size, about.st_mtime_ns)
 

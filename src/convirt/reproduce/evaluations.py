@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
 from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.reproduce.tables import BASELINES, SUPERVISED, Column, Table, Task
-from convirt.training.checkpoint import read_config, standing_folder
+from convirt.training.checkpoint import read_config
 
 Arguments = Mapping[str, Any]
 
@@ -81,7 +82,7 @@ class Evaluations:
             if self.like is not None:
                 return self.like
             first = next(iter(self.inputs.runs.values()))
-            return read_config(standing_folder(first / "best") or first)
+            return read_config(latest_complete(first / "best") or first)
 
         def work(folder: Path) -> None:
             from convirt.reproduce.baselines import write_baseline

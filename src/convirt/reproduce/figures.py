@@ -100,7 +100,7 @@ FIGURES: dict[str, Callable[[Inputs, Pace], Cell]] = {
 
 def write_tasks(path: Path, inputs: Inputs, needed_by: str, *, head: str = "") -> Path:
     """Write the tasks of a study: 1 % linear of RSNA (or the one task there is), and both retrievals."""
-    from convirt.analysis.pictures import write_text
+    from convirt.atomic import write_text
 
     task = _shown_task(inputs, needed_by, first="rsna")
     sections = {"classify": inputs.classification[task], "retrieve": _retrieval(inputs, needed_by)}

@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table as Shown
 
+from convirt.atomic import latest_complete
 from convirt.errors import InputError
 from convirt.evaluation.results import check_out
 from convirt.reproduce import small
@@ -22,7 +23,7 @@ from convirt.reproduce.inputs import PRETRAINED, RETRIEVAL, Inputs, read_inputs
 from convirt.reproduce.ordering import agreements, in_words
 from convirt.reproduce.tables import PAPER_TASKS, Table, paper_tables
 from convirt.reproduce.writing import write_table
-from convirt.training.checkpoint import read_config, standing_folder
+from convirt.training.checkpoint import read_config
 from convirt.training.logs import duration
 
 NAMES = ("table1a", "table1b", "table2", "table3", *FIGURES)
@@ -116,7 +117,7 @@ def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
     tables = [table for name, table in paper_tables(inputs.tasks).items() if name in names]
     if inputs.runs:
         first = next(iter(inputs.runs.values()))
-        config = read_config(standing_folder(first / "best") or first)
+        config = read_config(latest_complete(first / "best") or first)
     else:
         config = small.like()
     pace = measure(config, inputs.device)

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from convirt.analysis.pictures import write_text
+from convirt.atomic import write_text
 from convirt.reproduce.collecting import Figure, Filled
 from convirt.reproduce.pairing import ALPHA, REFERENCE, Difference, in_figures
 from convirt.reproduce.tables import METHODS

@@ -1,14 +1,10 @@
 """Checkpoint folders: safetensors, JSON and tokenizer files that rebuild a model with nothing else; never a pickle.
 
 A checkpoint folder appears whole or not at all. It is written beside its place, flushed to the disk, and swapped in by
-two renames; after a kill between the two, the folder that was there before still lies beside (`standing_folder`).
+two renames; after a kill between the two, its predecessor still lies beside (`atomic.latest_complete`).
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from convirt.atomic import atomic_folder, write_json
 from convirt.config import PretrainConfig, from_dict
 from convirt.errors import InputError
 from convirt.methods import Method
@@ -27,65 +24,6 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
-
-
-def _new(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.new")
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def standing_folder(folder: Path) -> Path | None:
-    """The complete version of a checkpoint folder: itself, its predecessor after a kill in the swap, or None."""
-    return next((path for path in (folder, _old(folder)) if path.is_dir()), None)
-
-
-def sync(path: Path) -> None:
-    """Have the operating system bring a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `folder` at the end, or vanishes after an error."""
-    new, old = _new(folder), _old(folder)
-    standing = standing_folder(folder)
-    if standing == old:  # killed in the last swap
-        old.rename(folder)
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        yield new
-        for path in [*new.rglob("*"), new]:
-            sync(path)
-        if folder.is_dir():
-            folder.rename(old)
-        new.rename(folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.is_dir() and not folder.is_dir():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        sync(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -154,7 +92,7 @@ def save_checkpoint(
         InputError: The disk is full or not writable; what was there before is untouched.
     """
     try:
-        with written_whole(folder) as new:
+        with atomic_folder(folder, replace=True) as new:
             method.save_architecture(new)
             write_json(new / CONFIG, asdict(config))
             save_file(_contiguous(method.state_dict()), new / WEIGHTS)

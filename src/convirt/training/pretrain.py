@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from convirt.atomic import check_writable
+from convirt.atomic import atomic_folder, check_writable, latest_complete, write_json
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import TrainingBatches, ValidationBatches
@@ -22,9 +22,6 @@ from convirt.training.checkpoint import (
     CONFIG,
     read_config,
     read_json,
-    standing_folder,
-    write_json,
-    written_whole,
 )
 from convirt.training.interrupt import Interrupted
 from convirt.training.logs import Display, RunLog
@@ -82,7 +79,7 @@ def pretrain(
     if resume and not dry_run:
         _check_same(out, config, pairs)
     with _reproducible(), _disk_errors(out):
-        last = standing_folder(out / "last") if resume else None
+        last = latest_complete(out / "last") if resume else None
         method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
         trainer = Trainer(method, config, make_fabric(config), steps_per_epoch=train.steps_per_epoch)
         if dry_run:
@@ -205,7 +202,7 @@ def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCor
         return
     if out.is_dir():
         out.rmdir()  # it is empty
-    with written_whole(out) as new:
+    with atomic_folder(out, replace=True) as new:
         about = {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "pairs": len(corpus)}
         write_json(new / CORPUS, about | {"order": _order(corpus)})
         write_json(new / CONFIG, asdict(config))

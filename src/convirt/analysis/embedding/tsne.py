@@ -141,7 +141,8 @@ def draw_map(features_ND: NDArray[np.float32], *, perplexity: float, seed: int) 
 
 def _write_pictures(out: Path, table: LabelledTable, maps: Mapping[str, NDArray[np.float64]], results: Results) -> None:
     from convirt.analysis.embedding.drawing import draw_maps
-    from convirt.analysis.pictures import write_figure, write_text
+    from convirt.analysis.pictures import write_figure
+    from convirt.atomic import write_text
 
     purity = {row["method"]: row for row in results.rows if row["task"] == "neighbours in the features"}
     write_figure(draw_maps(maps, table.labels_N, table.classes, purity), out / "tsne")

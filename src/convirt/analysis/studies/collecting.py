@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convirt.analysis.pictures import write_text
 from convirt.analysis.studies.grid import Cell
 from convirt.analysis.studies.tasks import Tasks, scores_of
+from convirt.atomic import write_text
 from convirt.evaluation.results import Row
 
 

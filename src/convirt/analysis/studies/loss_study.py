@@ -124,7 +124,7 @@ def _same_study(out: Path, run: Path, tasks: Tasks) -> None:
         if json.loads(path.read_text()) != about:
             raise InputError(f"{out} holds the study of another run or of other tasks; give another --out")
         return
-    from convirt.analysis.pictures import write_text
+    from convirt.atomic import write_text
 
     write_text(path, json.dumps(about, indent=1) + "\n")
 
@@ -161,7 +161,7 @@ def correlations(points: Sequence[Point], method: str) -> list[Row]:
 
 
 def _write_points(out: Path, points: Sequence[Point]) -> None:
-    from convirt.analysis.pictures import write_text
+    from convirt.atomic import write_text
 
     lines: list[dict[str, Any]] = []
     for point in points:

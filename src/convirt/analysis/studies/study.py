@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from convirt.analysis.pictures import write_text
 from convirt.analysis.studies.claims import EXPIRY, Claim, Lost
 from convirt.analysis.studies.collecting import collect_table, write_table
 from convirt.analysis.studies.grid import Cell, cells_of
 from convirt.analysis.studies.tasks import Tasks, read_toml, tasks_of
+from convirt.atomic import write_text
 from convirt.errors import InputError
 from convirt.evaluation.results import check_out
 from convirt.training.pretrain import pretrain

@@ -7,7 +7,6 @@ and `lists/` names the images of each part, one a line, so that `sha256sum` give
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from convirt.atomic import folder_beside
+from convirt.atomic import atomic_folder, disk_errors
 from convirt.data.corpora import check_free
 from convirt.errors import InputError
 
@@ -134,18 +133,11 @@ def write_benchmark(
 
 
 def _write_folder(out: Path, contents: Mapping[str, bytes]) -> None:
-    try:
-        with folder_beside(out) as temporary:
-            for name, content in contents.items():
-                path = temporary / name
-                path.parent.mkdir(exist_ok=True)
-                with path.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.rename(temporary, out)
-    except OSError as error:
-        raise InputError(f"cannot write the benchmark to {out}: {error.strerror or error}") from error
+    with disk_errors(out), atomic_folder(out) as temporary:
+        for name, content in contents.items():
+            path = temporary / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
 
 
 def open_benchmark(folder: str | Path) -> Benchmark:

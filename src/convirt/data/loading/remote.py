@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from convirt.atomic import replacing
+from convirt.atomic import atomic_file
 from convirt.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Remote:
         try:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
-                with replacing(self.local / name) as handle:
+                with atomic_file(self.local / name) as handle:
                     handle.write(data)
             else:
                 filesystem, root = self._open()
@@ -275,7 +275,7 @@ class Cache:
             return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with replacing(self.folder / sha256, private=True) as handle:  # reports of patients
+            with atomic_file(self.folder / sha256, private=True) as handle:  # reports of patients
                 handle.write(data)
             kept = []
             for entry in os.scandir(self.folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from convirt.atomic import folder_beside
+from convirt.atomic import atomic_folder
 from convirt.data.phantom import wording
 from convirt.data.phantom.radiograph import render
 from convirt.data.phantom.report import write_report
@@ -94,7 +94,7 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
         raise InputError(f"{out} exists already: give a new folder, or remove it")
     if patients < 10 or size < 32:
         raise InputError(f"a phantom archive needs patients >= 10 and size >= 32, got {patients} and {size}")
-    with folder_beside(out) as temporary:
+    with atomic_folder(out, sync=False) as temporary:
         (temporary / "images").mkdir()
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn) as pool:
@@ -109,5 +109,4 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
         _retrieval_lists(table).to_csv(temporary / "retrieval.csv", index=False)
         pairs = [(text, category) for category, texts in wording.QUERIES.items() for text in texts]
         pd.DataFrame(pairs, columns=["text", "finding"]).to_csv(temporary / "queries.csv", index=False)
-        os.rename(temporary, out)
     return out

@@ -5,12 +5,11 @@ writes them as the table that `convirt saliency` reads.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 
-from convirt.atomic import check_writable, folder_beside
+from convirt.atomic import atomic_folder, check_writable, write_text
 from convirt.data.phantom import archive
 from convirt.errors import InputError
 
@@ -34,9 +33,7 @@ def write_boxes(folder: Path) -> Path:
             for finding in json.loads(text)
             if finding["box"][0] < finding["box"][2] and finding["box"][1] < finding["box"][3]
         ]
-        temporary = folder / f".{BOXES}.new"
-        pd.DataFrame(rows, columns=["image", "label", *EDGES]).to_csv(temporary, index=False)
-        os.replace(temporary, folder / BOXES)
+        write_text(folder / BOXES, pd.DataFrame(rows, columns=["image", "label", *EDGES]).to_csv(index=False))
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{folder} is no phantom archive, or cannot be written ({error})") from error
     return folder / BOXES
@@ -65,8 +62,10 @@ def phantom(out: Path, *, patients: int = 2600, size: int = 160, seed: int = 0, 
     if out.exists():
         raise InputError(f"{out} exists already: give a new folder, or remove it")
     check_writable(out)
-    with folder_beside(out) as beside:
+    with atomic_folder(out, sync=False) as beside:
         whole = archive.phantom(beside / "archive", patients=patients, size=size, seed=seed, workers=workers)
         write_boxes(whole)
-        os.rename(whole, out)
+        for item in whole.iterdir():
+            item.rename(beside / item.name)
+        whole.rmdir()
     return out

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as RichTable
 
+from convirt.atomic import write_json
 from convirt.data.catalogue import write_catalogue
 from convirt.data.preparing.audit import Audit, Entry
 from convirt.data.preparing.engines import ENGINES, Task, run_here
@@ -28,7 +29,7 @@ from convirt.data.preparing.pairing import PairPlan
 from convirt.data.preparing.sharing import shared_files
 from convirt.data.preparing.unfinished import Unfinished, check_out
 from convirt.data.reports import MIN_TOKENS
-from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, sync, write_about, write_json
+from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, sync, write_about
 from convirt.errors import InputError
 from convirt.versions import versions
 

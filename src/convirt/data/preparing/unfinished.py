@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from convirt.atomic import check_writable
-from convirt.data.shards import check_free, shard_name, write_json
+from convirt.atomic import check_writable, write_json
+from convirt.data.shards import check_free, shard_name
 from convirt.errors import InputError
 
 try:
@@ -83,8 +83,7 @@ class Unfinished:
             if found is None:
                 check_free(out)
                 _empty(folder)
-                write_json(folder / "stamp.new", stamp)
-                os.replace(folder / "stamp.new", folder / "stamp.json")
+                write_json(folder / "stamp.json", stamp)
             elif different := _difference(found, json.loads(json.dumps(stamp))):
                 raise InputError(
                     f"{folder} holds the unfinished work of another command ({different}); give the same command to "

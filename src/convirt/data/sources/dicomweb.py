@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydicom.datadict import tag_for_keyword
 from rich.progress import track
 
+from convirt.atomic import disk_errors
 from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.pairing import PairPlan, Row, read_content
@@ -26,13 +27,13 @@ from convirt.data.preparing.prepare import check_out, prepare_corpus
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.credentials import credentials
 from convirt.data.sources.dicomweb_server import DicomWebServer, Study
-from convirt.data.sources.files import disk_errors, only_one
 from convirt.data.sources.http import Patience, check_url
 from convirt.data.sources.pulling import PulledStudy, pull_study
 from convirt.data.sources.report_table import Problem, ReportTable
 from convirt.data.sources.studies import joined_views
 from convirt.data.splits import split_by_patient
 from convirt.errors import InputError
+from convirt.jobs import hold
 
 
 def prepare_dicomweb(
@@ -102,7 +103,7 @@ def prepare_dicomweb(
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with only_one(folder):
+    with hold(folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of every value that is not as the standard has it
             plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table, shares)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from convirt.atomic import replacing
+from convirt.atomic import atomic_file
 from convirt.data.sources.credentials import PASSWORD, TOKEN, USER
 from convirt.data.sources.http import (
     TIMEOUT,
@@ -148,7 +148,7 @@ class DicomWebServer:
 
     def _retrieve_once(self, url: str, path: Path, instance: Instance, syntax: str) -> None:
         accept = f'multipart/related; type="application/dicom"{syntax}'
-        with self._get(url, {}, accept) as response, replacing(path) as file:
+        with self._get(url, {}, accept) as response, atomic_file(path) as file:
             receive(response, file)
             file.flush()
             _check_instance(Path(file.name), instance)

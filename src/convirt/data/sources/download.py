@@ -20,7 +20,7 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from urllib3.exceptions import HTTPError
 
-from convirt.data.sources.files import disk_errors, only_one
+from convirt.atomic import disk_errors
 from convirt.data.sources.http import (
     TIMEOUT,
     Patience,
@@ -32,6 +32,7 @@ from convirt.data.sources.http import (
     persist,
 )
 from convirt.errors import InputError
+from convirt.jobs import hold
 
 SUMS = "SHA256SUMS"
 _BLOCK = 1 << 20
@@ -75,7 +76,7 @@ def download(url: str, path: Path, *, magic: bytes = b"", patience: Patience | N
         if path.exists():
             digest = _check(path, path, expected, magic)
         else:
-            with only_one(path):
+            with hold(path):
                 _fetch(url, path, patience or Patience())
                 digest = _check(path, _part(path), expected, magic)
                 os.replace(_part(path), path)

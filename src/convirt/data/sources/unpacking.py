@@ -7,8 +7,6 @@ filter, absent from early releases of Python 3.11, allows links. So members are 
 import gzip
 import io
 import json
-import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -17,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from convirt.atomic import folder_beside
-from convirt.data.sources.files import disk_errors
+from convirt.atomic import atomic_folder, disk_errors
 from convirt.errors import InputError
 
 MARK = ".unpacked.json"
@@ -59,13 +56,11 @@ def unpack(archive: Path, folder: Path, suffix: str, limits: Limits | None = Non
             return folder  # the user unpacked it
         if (folder / MARK).read_text(encoding="utf-8") == mark:
             return folder
-    with disk_errors(folder), _damage(archive), folder_beside(folder) as temporary:
+    with disk_errors(folder), _damage(archive), atomic_folder(folder, replace=True) as temporary:
         for name, source, size in _members(archive, limits or Limits()):
             if name.suffix.lower() == suffix:
                 _write(source, temporary / name, size)
         (temporary / MARK).write_text(mark, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
     return folder
 
 

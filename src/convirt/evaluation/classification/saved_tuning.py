@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
 from convirt.evaluation.classification.finetuning import Classifier, FineTuning
@@ -20,7 +21,6 @@ from convirt.training.checkpoint import (
     read_state,
     read_tensors,
     save_checkpoint,
-    standing_folder,
 )
 from convirt.training.optimiser import optimiser_tensors, restore_optimiser
 
@@ -94,7 +94,7 @@ def restore_progress(folder: Path, tuning: FineTuning, config: PretrainConfig, k
     Raises:
         InputError: It is of other settings, or damaged.
     """
-    standing = standing_folder(folder)
+    standing = latest_complete(folder)
     if standing is None:
         return False
     state = read_state(standing)

@@ -1,0 +1,149 @@
+"""The only engine of work that can stop and go on: a lock, a stamp of the settings, a marker for each finished job.
+
+Every long verb uses the same three parts. `hold` keeps a second process away from an output. `begin` writes what is
+being made, and refuses a folder that was begun with other settings. A `Job` leaves `job.json` in its folder once it is
+finished, with a fingerprint of everything that its result depends on; it is not done again while that is the same.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from convirt.atomic import write_json
+from convirt.errors import InputError
+
+STAMP = "stamp.json"
+MARKER = "job.json"
+_SHOWN = 60  # characters of a setting in a message
+
+
+@contextmanager
+def hold(place: str | Path) -> Iterator[None]:
+    """Keep every other process away from a file or folder while the block runs. A killed process lets go by itself.
+
+    The lock is the hidden file `.NAME.lock` beside the place. It is removed while it is still held; filelock gives no
+    lock on a file that was removed before it got hold of it, so never two processes are let in.
+
+    Raises:
+        InputError: Another process holds the place.
+    """
+    place = Path(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(place.with_name(f".{place.name.lstrip('.')}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(f"another process is writing {place}; wait until it has finished") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of nested values; what JSON does not know is taken by its text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file; None if the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def begin(folder: Path, settings: Mapping[str, Any], *, stamp: str = STAMP, what: str = "work") -> bool:
+    """Take up the work in a folder, or begin it there.
+
+    Args:
+        folder: It is made if it is missing.
+        settings: What is being made, as nested JSON values.
+        stamp: Name of the file that keeps the settings.
+        what: What the folder holds, for the message.
+
+    Returns:
+        Whether it was begun before, with the same settings.
+
+    Raises:
+        InputError: It was begun with other settings; the message names the first difference.
+    """
+    before = read_json(folder / stamp)
+    if before is None:
+        write_json(folder / stamp, settings)
+        return False
+    if changed := difference(before, json.loads(json.dumps(settings))):
+        raise InputError(
+            f"{folder} holds {what} with other settings ({changed}); give the same command to go on, remove the folder "
+            "to start afresh, or choose another --out"
+        )
+    return True
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> str:
+    """Name the first setting in which two nested mappings differ, with both values; empty if there is none."""
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            return difference(old, new, f"{place}{name}.")
+        return f"{place}{name} was {json.dumps(old)[:_SHOWN]}, is now {json.dumps(new)[:_SHOWN]}"
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A piece of work with a folder of its own, done once for the same inputs."""
+
+    name: str
+    """Its folder, below that of all jobs."""
+    work: Callable[[Path], None]
+    """Does it in the folder, and goes on where it was interrupted if it can."""
+    inputs: Callable[[], Mapping[str, Any]]
+    """What the result depends on, as JSON values; raises `FileNotFoundError` while another job has yet to make it."""
+    keep: bool = False
+    """Refuse to replace a result of other inputs, because it is too expensive to discard (a pretraining)."""
+
+    def done(self, folder: Path) -> bool:
+        """Whether the job's folder below `folder` holds the result of these inputs."""
+        try:
+            return _finished(folder / self.name) == fingerprint(self.inputs())
+        except FileNotFoundError:
+            return False
+
+    def run(self, folder: Path) -> float:
+        """Do the work unless it is done; gives the seconds that it took, now or then.
+
+        Raises:
+            InputError: Another process is at it, or a result of other inputs must not be replaced.
+        """
+        own = folder / self.name
+        with hold(own):
+            wanted, found = fingerprint(self.inputs()), _finished(own)
+            if found == wanted:
+                return float(read_json(own / MARKER).get("seconds", 0.0))
+            if found is not None:
+                if self.keep:
+                    raise InputError(f"{own} holds a run with other settings or data; remove it, or give another --out")
+                shutil.rmtree(own)
+            started = time.monotonic()
+            self.work(own)
+            seconds = time.monotonic() - started
+            write_json(own / MARKER, {"fingerprint": wanted, "seconds": round(seconds, 1)})
+            return seconds
+
+
+def _finished(folder: Path) -> str | None:
+    """The fingerprint that a finished job left in its folder."""
+    found = read_json(folder / MARKER)
+    return str(found["fingerprint"]) if isinstance(found, dict) and "fingerprint" in found else None
