@@ -49,9 +49,6 @@ def test_old_pairs_train_a_new_run(kind: str, tmp_path: Path) -> None:
     settings = json.loads((OLD / "run" / "config.json").read_text())
     assert settings["text_encoder"]["max_tokens"] == 16
     main(
-        ["pretrain", "demo_simclr", "--corpus", str(tmp_path / kind), "--out", str(tmp_path / "run")]
-        + ["--max-steps", "2", "--image-encoder.name", "test_efficientnet.r160_in1k"]
-        + ["--image-encoder.weights", "random", "--transform.size", "32", "--optimiser.batch-size", "4"]
-        + ["--validation.every", "2", "--validation.pairs", "8", "--device", "cpu"]
+        ["pretrain", "demo_simclr", "--corpus", str(tmp_path / kind), "--out", str(tmp_path / "run"), "--max-steps", "2", "--image-encoder.name", "test_efficientnet.r160_in1k", "--image-encoder.weights", "random", "--transform.size", "32", "--optimiser.batch-size", "4", "--validation.every", "2", "--validation.pairs", "8", "--device", "cpu"]
     )
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 2
