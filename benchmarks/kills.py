@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--verbs prepare pretrain classify study reproduce] [--kills 10] [--seed 0]
 
 Everything runs on a small phantom archive in a temporary folder, with the demo's two small models. A command is killed
-by SIGKILL (with its worker processes) after a random time, until it has been killed so often; if it ends before, it begins
-again in a new folder. Exit status 1: an end differs.
+by SIGKILL (with its worker processes) after a random time, until it has been killed so often. If it ends before, it
+begins again in a new folder. Exit status 1: an end differs.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import numpy as np
 
 COMMAND = "from convirt.cli import main; main()"
 SMALL = ["--optimiser.batch-size", "8", "--transform.size", "64", "--validation.pairs", "8"]
+FINETUNING = "--settings finetuned --fractions 1 --seeds 3 --max-epochs 2 --max-steps 4 --resamples 50".split()
 TIMES = ("seconds", "pairs_per_s", "time", "versions", "memory", "out")
 
 
@@ -93,12 +94,7 @@ def verbs(base: Path) -> dict[str, Verb]:
     return {
         "prepare": Verb(lambda out: prepare_command(archive, out), contents),
         "pretrain": Verb(pretrain, run),
-        "classify": Verb(
-            lambda out: (
-                ["classify", str(run_folder), *table, *["--settings", "finetuned", "--fractions", "1", "--seeds", "3"], *["--max-epochs", "2", "--max-steps", "4", "--resamples", "50", "--out"], str(out)]
-            ),
-            figures,
-        ),
+        "classify": Verb(lambda out: ["classify", str(run_folder), *table, *FINETUNING, "--out", str(out)], figures),
         "study": Verb(lambda out: ["study", str(study), "--out", str(out)], figures),
         "reproduce": Verb(
             lambda out: ["reproduce", "table1a", "table2", "--scale", "small", "--out", str(out)], figures, REPRODUCE

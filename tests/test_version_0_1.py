@@ -1,7 +1,7 @@
 """What version 0.1 wrote still opens: corpus, export, benchmark, run, fine-tuned encoder, results.
 
-`data/version-0.1` was written by the last commit before the rebuilding (fbbe364): 36 images of two shapes, a run of four
-steps with a random `test_efficientnet` and a random BERT of four layers.
+`data/version-0.1` was written by the last commit before the rebuilding (fbbe364): 36 images of two shapes, a run of
+four steps with a random `test_efficientnet` and a random BERT of four layers.
 """
 
 import json
@@ -49,6 +49,29 @@ def test_old_pairs_train_a_new_run(kind: str, tmp_path: Path) -> None:
     settings = json.loads((OLD / "run" / "config.json").read_text())
     assert settings["text_encoder"]["max_tokens"] == 16
     main(
-        ["pretrain", "demo_simclr", "--corpus", str(tmp_path / kind), "--out", str(tmp_path / "run"), "--max-steps", "2", "--image-encoder.name", "test_efficientnet.r160_in1k", "--image-encoder.weights", "random", "--transform.size", "32", "--optimiser.batch-size", "4", "--validation.every", "2", "--validation.pairs", "8", "--device", "cpu"]
+        [
+            "pretrain",
+            "demo_simclr",
+            "--corpus",
+            str(tmp_path / kind),
+            "--out",
+            str(tmp_path / "run"),
+            "--max-steps",
+            "2",
+            "--image-encoder.name",
+            "test_efficientnet.r160_in1k",
+            "--image-encoder.weights",
+            "random",
+            "--transform.size",
+            "32",
+            "--optimiser.batch-size",
+            "4",
+            "--validation.every",
+            "2",
+            "--validation.pairs",
+            "8",
+            "--device",
+            "cpu",
+        ]
     )
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 2
