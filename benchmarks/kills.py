@@ -26,7 +26,20 @@ import numpy as np
 
 COMMAND = "from convirt.cli import main; main()"
 SMALL = ["--optimiser.batch-size", "8", "--transform.size", "64", "--validation.pairs", "8"]
-FINETUNING = "--settings finetuned --fractions 1 --seeds 3 --max-epochs 2 --max-steps 4 --resamples 50".split()
+FINETUNING = [
+    "--settings",
+    "finetuned",
+    "--fractions",
+    "1",
+    "--seeds",
+    "3",
+    "--max-epochs",
+    "2",
+    "--max-steps",
+    "4",
+    "--resamples",
+    "50",
+]
 TIMES = ("seconds", "pairs_per_s", "time", "versions", "memory", "out")
 
 
