@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.atomic import latest_complete
-from convirt.config import BinaryObjective, LearnedTemperatureObjective, PretrainConfig
+from convirt.config import PretrainConfig
 from convirt.data.imaging.grey import as_many, grey_image
 from convirt.encoders import (
     ImageEncoder,
@@ -27,8 +27,6 @@ from convirt.encoders import (
     Projection,
     TextEncoder,
     build_image_encoder,
-    load_image_encoder,
-    load_text_encoder,
 )
 from convirt.errors import InputError
 from convirt.methods import METHODS
@@ -202,27 +200,17 @@ def load(
         raise InputError(f"part {part!r} is unknown; it is 'both', 'image' or 'text'")
     config = read_config(folder)
     tensors = read_tensors(folder / WEIGHTS)
-    parts: dict[str, Any] = {}
-    held = {name.split(".")[0] for name in tensors}
-    if part != "text" and "image_encoder" in held:
-        parts["image_encoder"] = load_image_encoder(folder)
-        if METHODS[config.method].shared_space and "image_projection" in held:  # a fine-tuned encoder has none
-            parts["image_projection"] = Projection(parts["image_encoder"].dim, config.projection)
-    if part != "image" and "text_encoder" in held:
-        parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
-        if METHODS[config.method].shared_space:
-            parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
-    objective, temperature = config.objective, None
-    if part == "both" and isinstance(objective, BinaryObjective) and "pair_head" in held:
-        parts["pair_head"] = PairHead(config.projection.dim, objective.hidden)
-    if isinstance(objective, LearnedTemperatureObjective) and "temperature.log_scale" in tensors:
-        temperature = 1 / min(tensors["temperature.log_scale"].exp().item(), objective.largest_scale)
-    if not parts:
+    other = {"both": (), "image": ("text_",), "text": ("image_",)}[part]
+    held = {name.split(".")[0] for name in tensors if not name.startswith(other)}
+    parts: dict[str, Any] = METHODS[config.method].inference_parts(config, folder, held)
+    if "image_encoder" not in parts and "text_encoder" not in parts:
         raise InputError(f"{run}: a checkpoint of method {config.method!r} has no {part} tower")
     # Decoders, queues and momentum encoders are of use to training alone.
     tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
-    return Model(config, name=run.name, device=target, temperature=temperature, **parts)
+    temperature = parts.pop("temperature", None)
+    tau = None if temperature is None else temperature.tau
+    return Model(config, name=run.name, device=target, temperature=tau, **parts)
 
 
 def baseline(

@@ -3,11 +3,12 @@
 Shapes: B pairs in the batch, D size of the projections.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convirt.config import BinaryObjective, PretrainConfig
 from convirt.data.loading.loader import derive_seed
@@ -30,26 +31,30 @@ class ContrastiveBinary(TwoTowers):
     no loss aligns them (4.2); `pair_head` ranks beside them.
     """
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
-    ) -> None:
+    title = "Contrastive-Binary"
+    objective_class = BinaryObjective
+    objective: BinaryObjective
+
+    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
         """Build both towers and the head.
 
         Raises:
             InputError: The projections are not linear.
         """
-        if not config.projection.linear:
+        if not self.config.projection.linear:
             raise InputError("contrastive_binary projects linearly (ConVIRT, section 3.3); give --projection.linear")
-        super().__init__(config, folder=folder)
-        objective = config.objective
-        assert isinstance(objective, BinaryObjective)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "pair head"))
-            self.pair_head = PairHead(config.projection.dim, objective.hidden)
+        super().build(folder, corpus)
+        with self.seeded("pair head"):
+            self.pair_head = PairHead(self.config.projection.dim, self.objective.hidden)
+
+    @classmethod
+    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
+        """The encoders and their projections, and where both are wanted the head (see `Method.inference_parts`)."""
+        parts = super().inference_parts(config, folder, held)
+        if {"image_projection", "text_projection"} <= set(parts) and "pair_head" in held:
+            assert isinstance(config.objective, BinaryObjective)
+            parts["pair_head"] = PairHead(config.projection.dim, config.objective.hidden)
+        return parts
 
     def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The binary cross-entropy of the batch's real pairs and one fake pair each (see `Method.loss`).

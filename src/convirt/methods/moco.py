@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MoCoObjective, PretrainConfig
+from convirt.config import MoCoObjective
 from convirt.data.loading.loader import derive_seed
 from convirt.errors import InputError
 from convirt.methods.base import encode_views
-from convirt.methods.two_views import TwoViews
+from convirt.methods.simclr import TwoViews
 from convirt.objectives import queue_contrastive_loss
 
 if TYPE_CHECKING:
@@ -35,16 +35,18 @@ class MoCo(TwoViews):
     oldest: Tensor
     """The row of the queue to replace next, int64 scalar."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
-    ) -> None:
-        super().__init__(config, folder=folder)
-        assert isinstance(config.objective, MoCoObjective)
-        self.objective = config.objective
+    title = "MoCo v2"
+    objective_class = MoCoObjective
+    objective: MoCoObjective
+
+    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+        """Build the encoder and its head, their slow copies, and the queue.
+
+        Raises:
+            InputError: The queue is shorter than a batch.
+        """
+        super().build(folder, corpus)
+        config = self.config
         if config.optimiser.batch_size > self.objective.queue:
             raise InputError(
                 f"objective.queue {self.objective.queue} is shorter than a batch of {config.optimiser.batch_size}; "
