@@ -14,16 +14,16 @@ from convirt.config.objectives import (
     SemanticMatchingObjective,
     TwoViewsObjective,
 )
-from convirt.config.parts import (
+from convirt.config.pretraining import (
     ImageEncoderConfig,
     OptimiserConfig,
+    PretrainConfig,
     ProjectionConfig,
     TextEncoderConfig,
     TransformConfig,
     ValidationConfig,
 )
-from convirt.config.pretraining import PretrainConfig
-from convirt.config.reading import from_dict
+from convirt.config.settings import from_dict
 
 __all__ = [
     "OBJECTIVES",

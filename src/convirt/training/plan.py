@@ -1,5 +1,6 @@
 """What a run would take, before it is started: parameters, steps, memory and time from a few measured steps."""
 
+import math
 import resource
 import sys
 import time
@@ -76,7 +77,7 @@ def make_plan(trainer: Trainer, train: TrainingBatches, validation: ValidationBa
         parameters=count_parameters(trainer.method),
         steps=trainer.total,
         steps_per_epoch=train.steps_per_epoch,
-        evaluations=-(-trainer.total // config.every),
+        evaluations=math.ceil(trainer.total / config.every),
         validation_pairs=validation.batches.size,
         device=str(trainer.fabric.device),
         precision=str(trainer.fabric.strategy.precision.precision),

@@ -71,12 +71,15 @@ def total_steps(config: PretrainConfig, steps_per_epoch: int | None = None) -> i
         config: The run's configuration.
         steps_per_epoch: Steps in which each training pair is visited once; needed where `max_epochs` is set.
     """
-    limits = [config.validation.every * config.validation.max_evaluations]
+    every = config.validation.every
+    limits = [every * config.validation.max_evaluations] if isinstance(every, int) else []
     if config.max_steps is not None:
         limits.append(config.max_steps)
     if config.max_epochs is not None:
         assert steps_per_epoch is not None
         limits.append(config.max_epochs * steps_per_epoch)
+    if not limits:
+        raise InputError("validation.every is a share of the run, whose length is open; give max_steps or max_epochs")
     return min(limits)
 
 
@@ -98,7 +101,7 @@ class Trainer:
             fabric: Device and number format.
             steps_per_epoch: Of the training batches; needed where the configuration speaks of epochs.
         """
-        self.config = config
+        self.config = config = config.in_steps(total_steps(config, steps_per_epoch))
         self.fabric = fabric
         self.steps_per_epoch = steps_per_epoch
         # Convolutions are fastest on CPU and GPU with channels last; it changes the layout of 4-D weights alone.
