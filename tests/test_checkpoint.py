@@ -183,20 +183,20 @@ def test_a_full_disk_ends_a_run_with_one_line_and_it_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write, calls = checkpoint.save_file, []
+    write, calls = checkpoint.write_tensors, []
 
-    def full(tensors: dict[str, Any], path: Path) -> None:
+    def full(path: Path, tensors: dict[str, Any]) -> None:
         calls.append(path)
         if len(calls) > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(tensors, path)
+        write(path, tensors)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     run = tmp_path / "run"
     with pytest.raises(InputError, match="No space left on device"):
         pretrain(tiny_config(), tiny_corpus, run)
     assert read_config(run / "last") == tiny_config()
-    monkeypatch.setattr(checkpoint, "save_file", write)
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
     pretrain(tiny_config(), tiny_corpus, run, resume=True)
     assert contents(run / "last")["model.safetensors"] == contents(tiny_run / "last")["model.safetensors"]
 

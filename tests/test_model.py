@@ -203,8 +203,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_run_without_an_evaluation_says_so(
     tiny_corpus: Path, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convirt.training.pretrain import pretrain
-    from convirt.training.run import Run
+    from convirt.training.pretrain import Run, pretrain
 
     monkeypatch.setattr(Run, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

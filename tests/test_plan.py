@@ -10,7 +10,7 @@ from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import TrainingBatches, validation_batches
 from convirt.methods import METHODS
-from convirt.training import memory
+from convirt.training import trainer
 from convirt.training.plan import count_parameters, make_plan
 from convirt.training.pretrain import pretrain
 from convirt.training.trainer import Trainer, make_fabric
@@ -55,6 +55,6 @@ def test_the_plan_counts_what_is_there(tiny_corpus: Path, tiny_config: Callable[
 
 
 def test_the_allocator_is_told_where_it_can_be(monkeypatch):
-    assert memory.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
-    assert memory.keep_freed_memory() is False
+    assert trainer.keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(trainer.platform, "libc_ver", lambda: ("", ""))
+    assert trainer.keep_freed_memory() is False

@@ -5,6 +5,7 @@ from convirt.objectives.contrastive import (
     matching_entropy,
     scaled_contrastive_loss,
     semantic_matching_loss,
+    sigmoid_pair_loss,
 )
 from convirt.objectives.image_only import nt_xent_loss, queue_contrastive_loss
 from convirt.objectives.masked_language import hide_pieces, masked_language_loss
@@ -21,4 +22,5 @@ __all__ = [
     "queue_contrastive_loss",
     "scaled_contrastive_loss",
     "semantic_matching_loss",
+    "sigmoid_pair_loss",
 ]

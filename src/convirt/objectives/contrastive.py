@@ -1,4 +1,4 @@
-"""Contrastive objectives between images and texts: softmax over the pairs of a minibatch.
+"""Contrastive objectives between images and texts: softmax, or sigmoids, over the pairs of a minibatch.
 
 Shapes: N pairs in the minibatch, D size of the shared space.
 """
@@ -64,6 +64,31 @@ def scaled_contrastive_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor) -> Tensor
         logits_NN = scale * cosine_similarities(v_ND, u_ND)
         own_N = torch.arange(len(logits_NN), device=logits_NN.device)
         return (F.cross_entropy(logits_NN, own_N) + F.cross_entropy(logits_NN.T, own_N)) / 2
+
+
+def sigmoid_pair_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The sigmoid loss of SigLIP (Zhai et al. 2023, section 3.2 and algorithm 1), over all pairs of the minibatch.
+
+    With <v, u> the cosine similarity, t the scale, b the bias, and z_ij = 1 where i = j, else -1::
+
+        L = -mean_i sum_j log sigmoid( z_ij (t <v_i, u_j> + b) )
+
+    Args:
+        v_ND: Image vectors, not necessarily of unit length; row i belongs to row i of `u_ND`.
+        u_ND: Text vectors.
+        scale: t, a positive scalar that may want a gradient.
+        bias: b, a scalar that may want a gradient.
+
+    Returns:
+        The scalar loss, in float32 or better.
+
+    Raises:
+        ValueError: The two matrices differ in shape, are empty or are no matrices.
+    """
+    with torch.autocast(device_type=v_ND.device.type, enabled=False):
+        logits_NN = scale * cosine_similarities(v_ND, u_ND) + bias
+        signs_NN = 2 * torch.eye(len(logits_NN), dtype=logits_NN.dtype, device=logits_NN.device) - 1
+        return -F.logsigmoid(signs_NN * logits_NN).sum() / len(logits_NN)
 
 
 def semantic_matching_loss(

@@ -3,11 +3,13 @@
 Steps, validation, rate halving, stopping and the best checkpoint are those of ConVIRT, appendix A.
 """
 
+import ctypes
 import math
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,8 +27,6 @@ from convirt.training.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from convirt.training.interrupt import StopRequest
-from convirt.training.memory import keep_freed_memory
 from convirt.training.optimiser import (
     PlateauRule,
     build_optimiser,
@@ -34,6 +34,12 @@ from convirt.training.optimiser import (
     optimiser_tensors,
     restore_optimiser,
 )
+
+if TYPE_CHECKING:
+    from convirt.training.pretrain import StopRequest
+
+# Parameters of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def make_fabric(config: PretrainConfig) -> Fabric:
@@ -56,6 +62,22 @@ def make_fabric(config: PretrainConfig) -> Fabric:
     if device == "cpu":
         keep_freed_memory()
     return Fabric(accelerator=device, devices=1, precision=precision)
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to reuse freed blocks instead of giving them back to the kernel page by page.
+
+    By default each large tensor is mapped and unmapped anew, and the kernel clears its pages every time. In two pairs
+    of dry runs of the `demo` recipe a step took 595 and 570 ms with it, 731 and 818 ms without, at the same peak
+    memory; over whole runs, not timed side by side, the gain was smaller. Elsewhere than on glibc nothing is done.
+
+    Returns:
+        Whether the allocator was told.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def _fast_bf16_on_cpu() -> bool:
@@ -176,7 +198,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(
-        self, batches: Sequence[Batch] | ValidationBatches, stop: StopRequest | None = None
+        self, batches: Sequence[Batch] | ValidationBatches, stop: "StopRequest | None" = None
     ) -> dict[str, float] | None:
         """The method's figures of fixed batches, without augmentation or dropout; None when asked to stop meanwhile.
 
