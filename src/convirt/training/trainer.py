@@ -50,7 +50,7 @@ def make_fabric(config: PretrainConfig) -> Fabric:
     """
     gpu = torch.cuda.is_available()
     if config.device == "cuda" and not gpu:
-        raise InputError("device 'cuda' was asked for, but PyTorch finds no GPU; use --device cpu or auto")
+        raise InputError("device 'cuda' was asked for, but PyTorch finds no GPU; take 'cpu' or 'auto'")
     device = "cuda" if config.device == "cuda" or (config.device == "auto" and gpu) else "cpu"
     precision: Any = config.precision
     if precision == "auto" and device == "cuda":
