@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -212,3 +214,10 @@ def test_a_full_disk_is_named_when_the_log_meets_it_first(
     monkeypatch.setattr(RunLog, "row", full)
     with pytest.raises(InputError, match=r"the disk is full \(\d+ MiB free\)"):
         pretrain(tiny_config(), tiny_corpus, tmp_path / "run")
+
+
+def test_the_files_of_a_checkpoint_have_the_rights_that_the_umask_leaves(tiny_run: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (*(tiny_run / "best").glob("*.*"), *(tiny_run / "last").glob("*.*")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask, path

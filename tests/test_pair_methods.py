@@ -505,3 +505,11 @@ def test_the_demos_budget_is_the_demos(name: str) -> None:
     departures = {"target_temperature": 0.1} if name == "medclip" else {}
     assert json.loads(json.dumps(asdict(own)))["objective"] == asdict(OBJECTIVES[name]()) | departures
     assert issubclass(METHODS[name], Method)
+
+
+def test_a_method_is_entered_with_its_title_its_objective_and_recipes() -> None:
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
+    for name, method in METHODS.items():
+        assert OBJECTIVES[name] is method.objective_class
+        recipes = {recipe().method for key, recipe in RECIPES.items() if key.startswith(("paper", "demo_"))}
+        assert name in recipes

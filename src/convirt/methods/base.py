@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from convirt import transforms
 from convirt.config import Objective, PretrainConfig
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches, derive_seed, validation_batches
+from convirt.data.corpora import Corpus
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed, validation_batches
+from convirt.data.loading.streaming import StreamedCorpus
 from convirt.encoders import (
     ImageEncoder,
     TextEncoder,
@@ -25,10 +27,7 @@ from convirt.encoders import (
     load_text_encoder,
 )
 
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+AnyCorpus = Corpus | StreamedCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ class Method(nn.Module):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: AnyCorpus | None = None,
     ) -> None:
         """Build every module.
 
@@ -100,7 +99,7 @@ class Method(nn.Module):
         self.objective = config.objective
         self.build(folder, corpus)
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Add the modules and buffers to the method (see `__init__`)."""
         raise NotImplementedError
 
@@ -146,17 +145,17 @@ class Method(nn.Module):
         return cls(config, folder=folder)
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """The batches that `loss` is given in training."""
         return TrainingBatches(corpus, config.optimiser.batch_size, config.seed)
 
     @classmethod
-    def validation_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """The fixed batches that `evaluate` is given."""
         return validation_batches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
 
     @abstractmethod
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch.
 
         Args:
@@ -168,7 +167,7 @@ class Method(nn.Module):
             The scalar loss, and further scalars to log.
         """
 
-    def evaluate(self, batches: Iterable["Batch"]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Figures of the validation batches, in evaluation mode and without gradients; one is the criterion's.
 
         Returns:
@@ -192,7 +191,7 @@ class Method(nn.Module):
         parameters = transforms.draw_parameters(config, len(images_B1SS), images_B1SS.shape[-1], generator)
         return transforms.apply(images_B1SS, parameters, config)
 
-    def forward(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The same as `loss`, for wrappers that act on `forward`."""
         return self.loss(batch, generator)
 

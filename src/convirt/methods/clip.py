@@ -1,20 +1,16 @@
 """CLIP: a symmetric contrastive loss with a learned temperature and linear projections (Radford et al. 2021)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convirt.config import LearnedTemperatureObjective
+from convirt.data.loading.loader import Batch
 from convirt.errors import InputError
+from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import LearnedTemperatureTowers, agreement
 from convirt.objectives import scaled_contrastive_loss
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class CLIP(LearnedTemperatureTowers):
@@ -23,7 +19,7 @@ class CLIP(LearnedTemperatureTowers):
     title = "CLIP"
     objective_class = LearnedTemperatureObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature.
 
         Raises:
@@ -36,7 +32,7 @@ class CLIP(LearnedTemperatureTowers):
             )
         super().build(folder, corpus)
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The symmetric contrastive loss of one batch (see `Method.loss`).
 
         Returns:

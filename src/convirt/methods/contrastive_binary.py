@@ -5,23 +5,17 @@ Shapes: B pairs in the batch, D size of the projections.
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from convirt.config import BinaryObjective, PretrainConfig
-from convirt.data.loading.loader import derive_seed
+from convirt.data.loading.loader import Batch, derive_seed
 from convirt.encoders import PairHead
 from convirt.errors import InputError
-from convirt.methods.base import encode_sentences, encode_views
+from convirt.methods.base import AnyCorpus, encode_sentences, encode_views
 from convirt.methods.two_towers import TwoTowers
 from convirt.objectives import binary_pair_loss, draw_fakes
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class ContrastiveBinary(TwoTowers):
@@ -35,7 +29,7 @@ class ContrastiveBinary(TwoTowers):
     objective_class = BinaryObjective
     objective: BinaryObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the head.
 
         Raises:
@@ -56,7 +50,7 @@ class ContrastiveBinary(TwoTowers):
             parts["pair_head"] = PairHead(config.projection.dim, config.objective.hidden)
         return parts
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The binary cross-entropy of the batch's real pairs and one fake pair each (see `Method.loss`).
 
         Returns:

@@ -1,16 +1,12 @@
 """ConVIRT: contrastive learning of an image encoder from paired text (section 2)."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from convirt.config import ContrastiveObjective
+from convirt.data.loading.loader import Batch
 from convirt.methods.two_towers import TwoTowers, agreement
 from convirt.objectives import bidirectional_contrastive_loss
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
 
 
 class ConVIRT(TwoTowers):
@@ -20,7 +16,7 @@ class ConVIRT(TwoTowers):
     objective_class = ContrastiveObjective
     objective: ContrastiveObjective
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The bidirectional contrastive loss of one batch (see `Method.loss`).
 
         Returns:

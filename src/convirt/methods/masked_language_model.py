@@ -5,22 +5,16 @@ hidden pieces.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.config import MaskedLanguageObjective, PretrainConfig
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
 from convirt.errors import InputError
-from convirt.methods.base import Method
+from convirt.methods.base import AnyCorpus, Method
 from convirt.objectives import hide_pieces, masked_language_loss
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class VocabularyHead(nn.Module):
@@ -52,7 +46,7 @@ class MaskedLanguageModel(Method):
     objective_class = MaskedLanguageObjective
     objective: MaskedLanguageObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build the text encoder and the head.
 
         Raises:
@@ -80,14 +74,14 @@ class MaskedLanguageModel(Method):
         return parameter.ndim > 1
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """Batches of reports; no image is decoded."""
         batches = super().training_batches(corpus, config)
         batches.with_images = False
         return batches
 
     @classmethod
-    def validation_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """Fixed batches of reports; no image is decoded."""
         batches = super().validation_batches(corpus, config)
         batches.with_images = False
@@ -121,7 +115,7 @@ class MaskedLanguageModel(Method):
         words_BT = real_BT & ~tokens["special_tokens_mask"][stretch_B, :longest].bool()
         return tokens["input_ids"][stretch_B, :longest], real_BT, words_BT
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The cross-entropy of hidden word pieces of the batch's reports (see `Method.loss`).
 
         Returns:

@@ -3,8 +3,8 @@
 Shapes: B images and B texts in the batch, C classes of findings, D size of the shared space.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,16 +19,11 @@ from convirt.data.findings import (
     parse_findings_lexicon,
 )
 from convirt.data.loading.decoupled import DecoupledBatches
+from convirt.data.loading.loader import Batch, TrainingBatches
 from convirt.errors import InputError
+from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import LearnedTemperatureTowers
 from convirt.objectives import matching_entropy, semantic_matching_loss
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch, TrainingBatches
-    from convirt.data.loading.streaming import StreamedCorpus
 
 LEXICON = "findings.toml"
 
@@ -45,7 +40,7 @@ class MedCLIP(LearnedTemperatureTowers):
     objective_class = SemanticMatchingObjective
     objective: SemanticMatchingObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature; read the lexicon, which checkpoints keep.
 
         Raises:
@@ -62,11 +57,11 @@ class MedCLIP(LearnedTemperatureTowers):
             )
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> "TrainingBatches":
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """Batches whose images and sentences are drawn independently of each other (section 3.1)."""
         return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
 
-    def findings(self, reports: "Iterable[Iterable[str]]") -> Tensor:
+    def findings(self, reports: Iterable[Iterable[str]]) -> Tensor:
         """The multi-hot findings_BC of reports, given as their sentences, on the CPU."""
         vectors = [
             findings_vector(extract_findings(report, self.lexicon), uncertain=self.objective.uncertain)
@@ -74,7 +69,7 @@ class MedCLIP(LearnedTemperatureTowers):
         ]
         return torch.from_numpy(np.stack(vectors))
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The semantic matching loss of one batch (see `Method.loss`).
 
         Returns:

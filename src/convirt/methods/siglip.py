@@ -3,20 +3,16 @@
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
+from convirt.data.loading.loader import Batch
+from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import TwoTowers, agreement
 from convirt.objectives import sigmoid_pair_loss
 from convirt.recipes.siglip import SigLIPObjective
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class ScaleAndBias(nn.Module):
@@ -40,7 +36,7 @@ class SigLIP(TwoTowers):
     objective_class = SigLIPObjective
     objective: SigLIPObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers, the temperature and the bias."""
         super().build(folder, corpus)
         self.temperature = ScaleAndBias(self.objective)
@@ -58,7 +54,7 @@ class SigLIP(TwoTowers):
         """Whether weight decay acts on a parameter: on weights alone, as in CLIP (the paper is silent)."""
         return parameter.ndim > 1
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The sigmoid loss of one batch (see `Method.loss`).
 
         Returns:

@@ -7,21 +7,15 @@ Shapes: B images in the batch, R side of the views, S side of the prepared image
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convirt.config import TwoViewsObjective
-from convirt.data.loading.loader import derive_seed
+from convirt.data.loading.loader import Batch, derive_seed
 from convirt.encoders import ImageEncoder, Projection
-from convirt.methods.base import Method, encode_views
+from convirt.methods.base import AnyCorpus, Method, encode_views
 from convirt.objectives import nt_xent_loss
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class TwoViews(Method):
@@ -29,13 +23,13 @@ class TwoViews(Method):
 
     image_encoder: ImageEncoder
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both from initial weights, or the encoder from the architecture file of a checkpoint folder."""
         self.image_encoder = self.initial_image_encoder(folder)
         with self.seeded("projections"):
             self.head = Projection(self.image_encoder.dim, self.config.projection)
 
-    def two_views(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def two_views(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Two augmented views of each image, images_B1RR each.
 
         In validation they are augmented too: two equal views would match whatever the encoder does. They are then a
@@ -54,7 +48,7 @@ class SimCLR(TwoViews):
     objective_class = TwoViewsObjective
     objective: TwoViewsObjective
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """NT-Xent of one batch (see `Method.loss`).
 
         Returns:

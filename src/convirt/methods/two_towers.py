@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,7 @@ from torch import Tensor, nn
 from convirt.config import LearnedTemperatureObjective, PretrainConfig
 from convirt.encoders import ImageEncoder, Projection, TextEncoder
 from convirt.errors import InputError
-from convirt.methods.base import Method, encode_sentences, encode_views
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.streaming import StreamedCorpus
+from convirt.methods.base import AnyCorpus, Method, encode_sentences, encode_views
 
 
 class TwoTowers(Method):
@@ -30,7 +25,7 @@ class TwoTowers(Method):
     text_encoder: TextEncoder
     shared_space = True
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder.
 
         Raises:
@@ -100,7 +95,7 @@ class LearnedTemperatureTowers(TwoTowers):
 
     objective: LearnedTemperatureObjective
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature."""
         super().build(folder, corpus)
         self.temperature = LearnedTemperature(self.objective)

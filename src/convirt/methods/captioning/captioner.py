@@ -7,7 +7,6 @@ report, V words known.
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,17 +14,13 @@ from torch import Tensor
 
 from convirt.cider import cider_d
 from convirt.config import AttentionLSTMObjective, CaptioningObjective, MeshedTransformerObjective
+from convirt.data.loading.loader import Batch
 from convirt.encoders import ImageEncoder
-from convirt.methods.base import Criterion, Method, encode_views
+from convirt.methods.base import AnyCorpus, Criterion, Method, encode_views
 from convirt.methods.captioning.attention_lstm import AttentionLSTM, attention_penalty
 from convirt.methods.captioning.decoding import Decoder, beam_search
 from convirt.methods.captioning.meshed_transformer import MeshedMemoryTransformer
 from convirt.methods.captioning.vocabulary import PAD, Vocabulary, report_words
-
-if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
 
 
 class Captioner(Method):
@@ -40,7 +35,7 @@ class Captioner(Method):
     objective: CaptioningObjective
     criterion = Criterion(name="cider", higher_is_better=True)
 
-    def build(self, folder: Path | None, corpus: "Corpus | StreamedCorpus | None") -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build every module; a run that starts takes its vocabulary from the corpus' training reports.
 
         Raises:
@@ -67,11 +62,11 @@ class Captioner(Method):
     def score(self, grid_BDHW: Tensor, inputs_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The loss of saying `targets_BT` from `inputs_BT`, and further scalars."""
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch's whole reports, nats a word (see `Method.loss`)."""
         return self._score(self.grid(batch.images_B1SS, generator), batch.reports)
 
-    def evaluate(self, batches: Iterable["Batch"]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Figures of the validation batches.
 
         Returns:
