@@ -14,16 +14,11 @@ import pytest
 import torch
 
 from conftest import make_config, write_bert
-from convirt.config import (
-    OBJECTIVES,
-    MaskedLanguageObjective,
-    OptimiserConfig,
-    ProjectionConfig,
-    TransformConfig,
-)
+from convirt.config import OBJECTIVES, OptimiserConfig, ProjectionConfig, TransformConfig
 from convirt.data.loading.loader import Batch
 from convirt.methods import METHODS, MaskedLanguageModel, MedCLIP, Method
 from convirt.objectives import hide_pieces, matching_entropy
+from convirt.recipes.image_and_text import MaskedLanguageObjective
 
 PAIRS, STEPS, CLOSED = 64, 300, 0.9
 FINDINGS = ("pneumothorax", "atelectasis", "edema", "cardiomegaly", "pneumonia", "fracture")

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from convirt.config.objectives import OBJECTIVES, ContrastiveObjective, Objective
 from convirt.config.settings import (
     Count,
     CountOrNone,
@@ -27,6 +26,33 @@ from convirt.config.settings import (
 AtLeast0 = Annotated[int, Within("[0, inf)")]
 Steps = int | float
 """A number of steps, or as a decimal number a share of the run's, so that a shorter run has the same schedule."""
+OBJECTIVES: "dict[str, type[Objective]]" = {}
+"""The objective of each method, by its name. Each is entered where it is defined; `convirt.recipes` imports them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(Settings):
+    """The constants of one method's equations: `class ContrastiveObjective(Objective, method="convirt")`.
+
+    The method's name, a key of `convirt.methods.METHODS`, enters the class in `OBJECTIVES`. A method keeps its own beside
+    its recipes (`convirt/recipes/siglip.py`); that of ConVIRT is here, as it is the default.
+    """
+
+    section: ClassVar[str] = "objective."
+
+    def __init_subclass__(cls, *, method: str | None = None) -> None:
+        if method is not None:
+            OBJECTIVES[method] = cls
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveObjective(Objective, method="convirt"):
+    """ConVIRT: the bidirectional contrastive objective (2.2)."""
+
+    temperature: Positive = 0.1
+    """tau, fixed (A)."""
+    weight: Share = 0.75
+    """lambda, the share of the image-to-text loss (A)."""
 
 
 @dataclass(frozen=True, kw_only=True)

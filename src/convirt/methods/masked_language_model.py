@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MaskedLanguageObjective, PretrainConfig
+from convirt.config import PretrainConfig
 from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
 from convirt.errors import InputError
 from convirt.methods.base import AnyCorpus, Method
 from convirt.objectives import hide_pieces, masked_language_loss
+from convirt.recipes.image_and_text import MaskedLanguageObjective
 
 
 class VocabularyHead(nn.Module):

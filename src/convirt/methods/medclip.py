@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convirt.config import PretrainConfig, SemanticMatchingObjective
+from convirt.config import PretrainConfig
 from convirt.data.findings import (
     FindingsLexicon,
     extract_findings,
@@ -24,6 +24,7 @@ from convirt.errors import InputError
 from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import LearnedTemperatureTowers
 from convirt.objectives import matching_entropy, semantic_matching_loss
+from convirt.recipes.image_and_text import SemanticMatchingObjective
 
 LEXICON = "findings.toml"
 

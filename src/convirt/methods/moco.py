@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MoCoObjective
 from convirt.data.loading.loader import Batch, derive_seed
 from convirt.errors import InputError
 from convirt.methods.base import AnyCorpus, encode_views
 from convirt.methods.simclr import TwoViews
 from convirt.objectives import queue_contrastive_loss
+from convirt.recipes.image_only import MoCoObjective
 
 
 class MoCo(TwoViews):

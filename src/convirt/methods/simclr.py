@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from convirt.config import TwoViewsObjective
 from convirt.data.loading.loader import Batch, derive_seed
 from convirt.encoders import ImageEncoder, Projection
 from convirt.methods.base import AnyCorpus, Method, encode_views
 from convirt.objectives import nt_xent_loss
+from convirt.recipes.image_only import TwoViewsObjective
 
 
 class TwoViews(Method):

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import LearnedTemperatureObjective, PretrainConfig
+from convirt.config import PretrainConfig
 from convirt.encoders import ImageEncoder, Projection, TextEncoder
 from convirt.errors import InputError
 from convirt.methods.base import AnyCorpus, Method, encode_sentences, encode_views
+from convirt.recipes.image_and_text import LearnedTemperatureObjective
 
 
 class TwoTowers(Method):

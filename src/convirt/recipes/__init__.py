@@ -1,4 +1,8 @@
-"""Recipes: functions that return whole configurations; each docstring says in its first line what the recipe is for."""
+"""Recipes: functions that return whole configurations; a docstring says in its first line what the recipe is for.
+
+Beside them stand the constants of each method's equations. A new method is a file here (constants and recipes, which
+help must read without PyTorch), a class in `convirt.methods`, and a word in each of the two tables.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Recipes of the captioning baselines (ConVIRT, section 3.3).
+"""Constants and recipes of the captioning baselines (ConVIRT, section 3.3).
 
 What the ConVIRT paper says of them: ImageNet weights, the two architectures, the same pairs, the checkpoint with the
 best CIDEr. For the rest, the constants of their own papers meet ConVIRT's own: image size, views, Adam with its rate,
@@ -6,13 +6,73 @@ penalty and halving (now when CIDEr-D has not risen) are ConVIRT's, so that the 
 sources kept their image encoder fixed, and here it is what training is for.
 """
 
-from convirt.config import (
-    AttentionLSTMObjective,
-    MeshedTransformerObjective,
-    OptimiserConfig,
-    PretrainConfig,
-)
+from dataclasses import dataclass
+from typing import Annotated
+
+from convirt.config import Objective, OptimiserConfig, PretrainConfig
+from convirt.config.settings import Count, Within, require
 from convirt.recipes.convirt import at_demo_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptioningObjective(Objective):
+    """What both captioning baselines need (3.3); where the ConVIRT paper is silent, their own papers are named."""
+
+    min_count: Count = 5
+    """The vocabulary holds the words that occur this often in the training reports (Cornia et al.'s code: 5)."""
+    max_words: Annotated[int, Within("[2, inf)")] = 128
+    """Longer reports are cut to so many words, the end among them; none longer is written (silent)."""
+    beam: Count = 5
+    """Hypotheses of the beam search (Cornia et al., 4.2: 5)."""
+    decoded: Annotated[int, Within("[2, inf)")] = 5000
+    """Of how many validation pairs reports are written for CIDEr-D, at most: one word costs about as much as the
+    decoder's share of a step, so that a bound keeps evaluation short beside training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionLSTMObjective(CaptioningObjective, method="caption_lstm"):
+    """Caption-LSTM: Show, Attend and Tell (Xu et al., 2015), whose paper leaves the widths open.
+
+    Their code is kelvinxu/arctic-captions, whose settings for COCO (`evaluate_coco.py`) are meant where it is named.
+    """
+
+    word_dim: Count = 512
+    """Size of a word's vector (the authors' code: 512)."""
+    hidden_dim: Count = 1800
+    """Size of the LSTM's state (the authors' code: 1800)."""
+    attention_dim: Count = 512
+    """Width of the layer that scores places (the authors' code: that of an annotation vector, 512)."""
+    dropout: Annotated[float, Within("[0, 1)")] = 0.5
+    """Before the output layer (Xu et al., 4.3: dropout; its rate is that of the authors' code)."""
+    attention_penalty: Annotated[float, Within("[0, inf)")] = 1.0
+    """lambda of the doubly stochastic regularisation (Xu et al., equation 14; its value is that of the authors'
+    code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshedTransformerObjective(CaptioningObjective, method="caption_transformer"):
+    """Caption-Transformer: the Meshed-Memory Transformer (Cornia et al., 2020; aimagelab/meshed-memory-transformer)."""
+
+    width: int = 512
+    """Size of the model (Cornia et al., 4.2)."""
+    heads: Count = 8
+    """Of each attention (Cornia et al., 4.2)."""
+    layers: Count = 3
+    """Of the encoder, and of the decoder (Cornia et al., 4.3)."""
+    memories: Annotated[int, Within("[0, inf)")] = 40
+    """Memory slots of each encoding layer (Cornia et al., 4.2)."""
+    feed_forward: Count = 2048
+    """Width of the feed-forward layers (the authors' code)."""
+    dropout: Annotated[float, Within("[0, 1)")] = 0.1
+    """After each attention and feed-forward layer (Cornia et al., 4.2: kept with probability 0.9)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.width >= 2 and self.width % 2 == 0 and self.width % self.heads == 0,
+            f"objective.width must be even and a multiple of heads = {self.heads}, got {self.width}",
+        )
+
 
 SHORT_REPORTS = {"max_words": 80, "beam": 3, "decoded": 128}
 """The demo's reports, and how many of them are written for CIDEr-D."""

@@ -1,4 +1,4 @@
-"""Recipes of Contrastive-Binary (ConVIRT, section 3.3), of CLIP and MedCLIP, and of the in-domain text encoder.
+"""Contrastive-Binary (ConVIRT, section 3.3), CLIP, MedCLIP, the in-domain text encoder: constants and recipes.
 
 Encoders, corpus and image size are ConVIRT's throughout, so that a comparison is one of methods; what else a method's
 own paper fixes is taken from there. Rates that end in a cosine need the length of the run in steps: it is reckoned
@@ -6,21 +6,65 @@ for the 217,000 pairs of MIMIC-CXR (ConVIRT, appendix A); for another corpus giv
 cosine the rate is not halved as well.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from convirt.config import (
-    BinaryObjective,
-    LearnedTemperatureObjective,
-    MaskedLanguageObjective,
+    Objective,
     OptimiserConfig,
     PretrainConfig,
     ProjectionConfig,
-    SemanticMatchingObjective,
     TextEncoderConfig,
     TransformConfig,
     ValidationConfig,
 )
+from convirt.config.settings import Count, Positive, Share, Within, require
 from convirt.recipes.convirt import at_demo_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryObjective(Objective, method="contrastive_binary"):
+    """Contrastive-Binary: real or fake pair, by a head over both projections (3.3)."""
+
+    hidden: Count = 512
+    """Width of the head's single hidden layer (silent: as wide as a projection)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedTemperatureObjective(Objective, method="clip"):
+    """CLIP: a symmetric contrastive objective with a learned temperature (Radford et al. 2021, section 2.5)."""
+
+    initial_temperature: Positive = 0.07
+    """tau at the first step (2.5)."""
+    largest_scale: float = 100.0
+    """1 / tau is kept from exceeding this (2.5)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tau, most = self.initial_temperature, self.largest_scale
+        require(1 / tau <= most < float("inf"), f"objective.largest_scale must be 1 / {tau} or more, got {most}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticMatchingObjective(LearnedTemperatureObjective, method="medclip"):
+    """MedCLIP: texts and images that are no pairs, matched by their findings (Wang et al. 2022, section 3.4)."""
+
+    lexicon: str = "en"
+    """How findings are worded: `en`, or the path of a TOML file (`data/findings/en.toml` tells the form)."""
+    uncertain: Share = 1.0
+    """What an uncertain finding counts in the vector of findings: 1 as present, 0 as absent (silent)."""
+    target_temperature: Positive = 1.0
+    """Divides the similarities of findings that the soft targets are made of; the paper's equation has none, which is
+    1. Lower is sharper: at 1 the target of a finding is at most e times that of none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLanguageObjective(Objective, method="masked_language_model"):
+    """Masked language modelling: naming hidden word pieces (Devlin et al. 2019, section 3.1)."""
+
+    share: Annotated[float, Within("(0, 1]")] = 0.15
+    """Part of a text's word pieces that have to be named (3.1)."""
+
 
 MIMIC_PAIRS = 217_000
 NEVER = 10**6

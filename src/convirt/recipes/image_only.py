@@ -1,4 +1,4 @@
-"""Recipes of the methods that learn from images alone (ConVIRT, appendix E).
+"""Constants and recipes of the methods that learn from images alone (ConVIRT, appendix E).
 
 The paper is silent on the initial weights: here they are ImageNet's, as of every other method (3.3); both codes that it
 names, sthalles/SimCLR and facebookresearch/moco, start from random ones. An epoch visits each study once, with one of
@@ -6,18 +6,42 @@ its images at random; the paper's epochs visited each image. The checkpoint with
 of ConVIRT; the rate is not halved, as nothing says that it was.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from convirt.config import (
-    MoCoObjective,
+    Objective,
     OptimiserConfig,
     PretrainConfig,
     ProjectionConfig,
     TransformConfig,
-    TwoViewsObjective,
     ValidationConfig,
 )
+from convirt.config.settings import Count, Positive, Within
 from convirt.recipes.convirt import at_demo_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViewsObjective(Objective, method="simclr"):
+    """SimCLR: NT-Xent between two views of each image (E)."""
+
+    temperature: Positive = 0.1
+    """tau (E)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoObjective(TwoViewsObjective, method="moco"):
+    """MoCo v2: a query and its key against a queue of earlier keys (E)."""
+
+    temperature: Positive = 0.07
+    """tau (E)."""
+    queue: Count = 4096
+    """How many keys the queue holds (E)."""
+    key_momentum: Annotated[float, Within("[0, 1)")] = 0.999
+    """m, what the key encoder keeps of itself at each step (silent; He et al., 3.2: 0.999)."""
+    norm_groups: Count = 2
+    """Parts of a batch with a batch norm each, shuffled for the keys; on one device as on the paper's two GPUs (E)."""
+
 
 SIMCLR_VIEWS = TransformConfig(
     crop=(0.08, 1.0),

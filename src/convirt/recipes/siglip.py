@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from convirt.config import OptimiserConfig, PretrainConfig, ProjectionConfig, ValidationConfig
-from convirt.config.objectives import Objective
+from convirt.config import Objective, OptimiserConfig, PretrainConfig, ProjectionConfig, ValidationConfig
 from convirt.config.settings import Positive, Within
 from convirt.recipes.convirt import at_demo_scale
 from convirt.recipes.image_and_text import CROP_ALONE, NEVER

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convirt.cider import cider_d
-from convirt.config import AttentionLSTMObjective, CaptioningObjective, MeshedTransformerObjective
 from convirt.data.loading.loader import Batch
 from convirt.encoders import ImageEncoder
 from convirt.methods.base import AnyCorpus, Criterion, Method, encode_views
@@ -21,6 +20,7 @@ from convirt.methods.captioning.attention_lstm import AttentionLSTM, attention_p
 from convirt.methods.captioning.decoding import Decoder, beam_search
 from convirt.methods.captioning.meshed_transformer import MeshedMemoryTransformer
 from convirt.methods.captioning.vocabulary import PAD, Vocabulary, report_words
+from convirt.recipes.captioning import AttentionLSTMObjective, CaptioningObjective, MeshedTransformerObjective
 
 
 class Captioner(Method):
