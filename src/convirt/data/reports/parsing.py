@@ -1,15 +1,30 @@
-"""From a report to what a pair keeps of it: text, sentences, tokens (ConVIRT, sections 2.3 and appendix A)."""
+"""From a report to what a pair keeps of it: text, sentences, tokens (ConVIRT, sections 2.3 and appendix A).
 
+The paper counts tokens with CoreNLP 4.0.0's English tokenizer. Ours is one expression of the same kind: punctuation
+counts, hyphens and slashes part words, contractions are two tokens, numbers and dotted letters are one.
+"""
+
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
 from convirt.data.reports.sections import parse_sections
 from convirt.data.reports.sentences import split_sentences
-from convirt.data.reports.tokens import count_tokens
 
 MIN_TOKENS = 3
 """Pairs whose text is shorter are removed (A)."""
+
+_TOKEN = re.compile(
+    r"(?:[^\W\d_]\.){2,}+"  # e.g., p.m.
+    r"|\d++(?:[.,:/]\d++)*+"  # 2.5, 3/4, 3:45
+    r"|[^\W\d_]+?(?=n['’]t\b)|n['’]t\b"  # does + n't
+    r"|['’](?:s|re|ve|ll|d|m)\b"
+    r"|[^\W\d_][^\W_]*+"
+    r"|_++|\.{2,}+|-{2,}+"
+    r"|\S"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +80,14 @@ def _assemble(
         has_sections=bool(names),
         sections=tuple(names),
     )
+
+
+def count_tokens(text: str) -> int:
+    """Count the tokens of a text; punctuation counts, white space does not."""
+    return sum(1 for _ in _TOKEN.finditer(unicodedata.normalize("NFC", text)))
+
+
+def words(text: str) -> list[str]:
+    """The tokens of a text that hold a letter or a digit, in lower case: what captions are made of and compared by."""
+    tokens = (match.group() for match in _TOKEN.finditer(unicodedata.normalize("NFC", text)))
+    return [token.lower() for token in tokens if any(map(str.isalnum, token))]
