@@ -126,7 +126,7 @@ def make_content(
             problem = error
         images.append(image)
         problems.append(problem)
-        repairs.append((*repaired, *masked))
+        repairs.append((*repaired, *masked, *report.repairs))
     return PairContent(report=report, images=tuple(images), problems=tuple(problems), repairs=tuple(repairs))
 
 

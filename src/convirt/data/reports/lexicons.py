@@ -36,7 +36,9 @@ _FORM: Form = {
     "extends": str,
     "joiners": list,
     "not_headings": list,
-    "sections": {"*": {"kept": bool, "inside_lines": bool, "headings": list}},
+    "sections": {
+        "*": {"kept": bool, "inside_lines": bool, "closing": bool, "instead_of": list, "headings": list},
+    },
     "sentences": dict.fromkeys(_SENTENCE_WORDS, list),
     "examinations": dict.fromkeys(("sections", *_EXAMINATION_WORDS), list),
 }
@@ -78,6 +80,10 @@ class Lexicon:
     """Sections that a pair keeps."""
     line_only: frozenset[str] = frozenset()
     """Sections whose headings count at the start of a line only."""
+    closing: frozenset[str] = frozenset()
+    """Sections that come after a report's last findings: they may end a kept section whatever their heading's shape."""
+    instead_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Sections that are kept where none of these others exists."""
     joiners: frozenset[str] = frozenset()
     """Words that join two headings: FINDINGS AND IMPRESSION."""
     abbreviations: frozenset[str] = frozenset()
@@ -219,7 +225,7 @@ def _check(name: str, table: Any, form: Form, place: str = "") -> None:
 def _build(sources: list[LexiconFile]) -> Lexicon:
     joiners = frozenset(fold(word) for source in sources for word in source.values.get("joiners", []))
     headings: dict[str, str] = {}
-    flags: dict[str, dict[str, bool]] = {}
+    flags: dict[str, dict[str, Any]] = {}
     for source in sources:
         for name, section in source.values.get("sections", {}).items():
             flags.setdefault(name, {}).update({key: value for key, value in section.items() if key != "headings"})
@@ -249,6 +255,8 @@ def _build(sources: list[LexiconFile]) -> Lexicon:
         headings=headings,
         kept=kept,
         line_only=frozenset(name for name in flags if not flags[name].get("inside_lines", True)),
+        closing=frozenset(name for name in flags if flags[name].get("closing", False)),
+        instead_of={name: frozenset(flags[name]["instead_of"]) for name in flags if flags[name].get("instead_of")},
         joiners=joiners,
         examinations=ExaminationWords(
             sections=tuple(next((names for names in reversed(under) if names is not None), ())), **examinations
