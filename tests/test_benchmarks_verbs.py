@@ -10,10 +10,9 @@ import benchmark_trees as trees
 from convirt import cli
 from convirt.data.benchmarks.folder import open_benchmark
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.retrieval.retrieve import retrieve
 from convirt.evaluation.statistics.metrics import auc
 from fake_encoders import Oracle, install
+from flat_verbs import classify, retrieve
 
 QUICK = {"seeds": 2, "heads": ("logistic",), "baselines": ("random",), "resamples": 50}
 

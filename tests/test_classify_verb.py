@@ -8,11 +8,11 @@ import pytest
 
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
 from convirt.evaluation.inputs import features
 from convirt.evaluation.statistics.metrics import mean_auc
 from convirt.model import baseline
 from fake_encoders import FINDINGS, Oracle, install, write_archive
+from flat_verbs import classify
 
 QUICK = {"fractions": (0.2, 1.0), "seeds": 2, "learning_rate": 0.02, "max_epochs": 40, "resamples": 100}
 

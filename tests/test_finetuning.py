@@ -12,17 +12,14 @@ from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
 from convirt.evaluation.classification import cells, linear_head, schedule
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.classification.finetune import finetune
 from convirt.evaluation.classification.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
 from convirt.evaluation.classification.protocol import ClassificationProtocol
 from convirt.evaluation.classification.schedule import Schedule
 from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.labelled import Columns, read_labelled
 from convirt.evaluation.inputs.pooling import pool_views
-from convirt.evaluation.retrieval.retrieve import retrieve
 from convirt.model import baseline, load
 from fake_encoders import FINDINGS, install, write_archive
+from flat_verbs import classify, finetune, read_table, retrieve
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -48,8 +45,7 @@ def archive(tmp_path):
 
 @pytest.fixture
 def task(archive, tmp_path):
-    columns = Columns(label="finding", patient="patient", split="split")
-    table = read_labelled(archive["table"], archive["images"], columns)
+    table = read_table(archive["table"], archive["images"], label_column="finding", patient_column="patient")
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
         yield table, Examples(canvases=canvases, size=SIZE, targets_NC=table.targets_NC, multi_label=False)
 
@@ -330,8 +326,8 @@ def studies(archive):
 
 
 def test_the_views_of_a_study_are_one_row_with_the_mean_of_their_features(studies, tmp_path):
-    columns = Columns(label="finding", patient="patient", split="split", pool="study")
-    table = read_labelled(studies["table"], studies["images"], columns)
+    columns = {"label_column": "finding", "patient_column": "patient", "pool_column": "study"}
+    table = read_table(studies["table"], studies["images"], **columns)
     pooled = pool_views(table, "study")
     targets = pooled.table.targets_NC
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.evaluation.classification.classify import classify
 from convirt.evaluation.classification.evaluation import evaluate
 from convirt.evaluation.classification.metadata import METHOD, metadata_features, metadata_outcome
 from convirt.evaluation.classification.outcomes import Outcome
@@ -16,6 +15,7 @@ from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.statistics.delong import delong_test
 from convirt.evaluation.statistics.metrics import auc, one_hot
 from fake_encoders import Oracle, install, write_archive
+from flat_verbs import classify
 
 PLACE = Place(setting="linear", head="paper", fraction=1.0)
 

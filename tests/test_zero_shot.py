@@ -10,8 +10,8 @@ import pytest
 from convirt.errors import InputError
 from convirt.evaluation.zero_shot.prompts import BUILT_IN, read_prompts
 from convirt.evaluation.zero_shot.scoring import class_scores, pair_scores, prompt_vectors
-from convirt.evaluation.zero_shot.zero_shot import zero_shot
 from fake_encoders import FINDINGS, Blind, Oracle, install, write_archive
+from flat_verbs import zero_shot
 
 
 class Words:

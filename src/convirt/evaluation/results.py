@@ -5,19 +5,26 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.atomic import atomic_file, check_writable
-from convirt.data.benchmarks.folder import Benchmark
+from convirt.atomic import atomic_file
+from convirt.atomic import check_out_folder as check_out
 from convirt.errors import InputError
+from convirt.evaluation.inputs.options import check_counts
 from convirt.evaluation.layout import show
 from convirt.evaluation.printing import tables
 from convirt.evaluation.statistics.multiplicity import correct_families
 from convirt.versions import versions
+
+if TYPE_CHECKING:
+    from convirt.data.benchmarks.folder import Benchmark
+    from convirt.evaluation.inputs.table import OpenTable
+
+__all__ = ("FORMAT", "Results", "Row", "beside", "check_counts", "check_out", "check_same", "with_benchmark")
 
 _FREE = ("out", "batch_size", "device")
 """Arguments that change no figure, but for rounding."""
@@ -107,16 +114,14 @@ class Results:
             console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
-def beside(rows: Sequence[Row], benchmark: Benchmark | None) -> list[Row]:
+def with_benchmark(rows: Sequence[Row], opened: "OpenTable") -> list[Row]:
     """Rows with what a benchmark has to say beside each: its name, split, hashes of its lists, and notes."""
+    return [{**row, **opened.described()} for row in rows]
+
+
+def beside(rows: Sequence[Row], benchmark: "Benchmark | None") -> list[Row]:
+    """`with_benchmark` for `tsne` and `saliency`, until they take `TableOptions`."""
     return [{**row, **benchmark.described()} for row in rows] if benchmark else list(rows)
-
-
-def check_out(out: str | Path) -> None:
-    """Refuse an output folder that cannot be one, before any work is done."""
-    if Path(out).exists() and not Path(out).is_dir():
-        raise InputError(f"{out} is a file; give --out a folder")
-    check_writable(out)
 
 
 def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:
@@ -150,17 +155,6 @@ def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_s
 def _grows(before: Any, now: Any) -> bool:
     """Whether a list was asked for that holds all of an earlier one: nothing found then is lost."""
     return isinstance(before, list) and isinstance(now, list) and bool(before) and all(item in now for item in before)
-
-
-def check_counts(**counts: int | None) -> None:
-    """Refuse numbers of things that are below 1, before any work is done; None is no number.
-
-    Raises:
-        InputError: One is.
-    """
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
 
 
 def replace_file(path: Path, write: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
+from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
 from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
@@ -102,7 +103,8 @@ class Evaluations:
         def work(folder: Path) -> None:
             from convirt.evaluation.classification.finetune import finetune
 
-            finetune(convirt, out=folder, **arguments)
+            options, rest = LabelledTableOptions.taken_from(arguments)
+            finetune(convirt, options, out=folder, **rest)
 
         task = "chexpert" if "chexpert" in self.inputs.training_images else next(iter(self.inputs.training_images), "")
         images = self.inputs.training_images.get(task, 0)
@@ -134,7 +136,8 @@ class Evaluations:
         def work(folder: Path) -> None:
             from convirt.evaluation.classification.classify import classify
 
-            classify([run], out=folder, **arguments)
+            options, rest = LabelledTableOptions.taken_from(arguments)
+            classify([run], options, out=folder, **rest)
 
         return Cell(name=name, work=work, inputs=_inputs("classify", run, arguments), seconds=seconds)
 
@@ -144,7 +147,8 @@ class Evaluations:
         def work(folder: Path) -> None:
             from convirt.evaluation.retrieval.retrieve import retrieve
 
-            retrieve([run], out=folder, **arguments)
+            options, rest = TableOptions.taken_from(arguments)
+            retrieve([run], options, out=folder, **rest)
 
         seconds = self.pace.encoding(self.inputs.other_images.get(RETRIEVAL, 1680)) + 2
         inputs = _inputs("retrieve", run, arguments)

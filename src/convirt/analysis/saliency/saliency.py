@@ -13,8 +13,9 @@ from convirt.analysis.saliency.findings import Findings, choose_findings
 from convirt.data.benchmarks.folder import Benchmark, first_given
 from convirt.errors import InputError
 from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.features import Baseline, Device, load_encoders
+from convirt.evaluation.inputs.features import load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
+from convirt.evaluation.inputs.options import Baseline, Device
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
 

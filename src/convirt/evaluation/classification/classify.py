@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Protocol, first_given
+from convirt.data.benchmarks.folder import first_given
 from convirt.errors import InputError
 from convirt.evaluation.classification.cells import Tower, train_finetuned
 from convirt.evaluation.classification.evaluation import evaluate
@@ -21,11 +21,11 @@ from convirt.evaluation.classification.reliability_plot import write_reliability
 from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.scoring import Task
 from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, named_attributes, read_labelled, settle
+from convirt.evaluation.inputs.features import Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.options import Baseline, Device, SharedLabelledOptions, check_counts, flat
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_counts, check_out, check_same
+from convirt.evaluation.results import Results, check_out, check_same
 from convirt.evaluation.statistics.operating_points import Rule
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
@@ -33,21 +33,14 @@ FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
 
 def classify(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedLabelledOptions,
     *,
     out: Path,
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    image_column: str = "image",
-    patient_column: str | None = None,
-    split_column: str = "split",
     pool_column: str | None = None,
     sex_column: str | None = None,
     age_column: str | None = None,
     view_column: str | None = None,
     source_column: str | None = None,
-    where: Sequence[str] = (),
     settings: Sequence[Setting] = ("linear",),
     fractions: Sequence[float] | None = None,
     seeds: int = 5,
@@ -72,15 +65,8 @@ def classify(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
-        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split, its label
-            fractions, its image folder and the paper's settings for it, so that no further option is needed.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for metrics.json, predictions.npz and reliability.png.
-        label_column: Column with the class of the image (single-label).
-        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
-        split_column: Column with the split: train, val (valid, dev, validation) or test.
         pool_column: Column whose equal values name one study: the features of its images are averaged, in training as
             at test, and it is evaluated as one.
         sex_column: Column with the sex, for subgroups and the metadata baseline; a benchmark's columns sex, age, view
@@ -88,7 +74,6 @@ def classify(
         age_column: Column with the age, years.
         view_column: Column with the view.
         source_column: Column with the data set or scanner that the image comes from.
-        where: Conditions column=value that rows must meet.
         settings: `linear`, `finetuned` or both.
         fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
@@ -110,25 +95,14 @@ def classify(
     Raises:
         InputError: Unusable table, images, runs or settings.
     """
-    arguments = dict(locals())
+    options = options.split_by("split")
+    arguments = flat(locals())
     started = time.monotonic()
     check_out(out)
     check_counts(seeds=seeds, batch_size=batch_size, resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
-    labels = label_names(label_columns)
-    attributes = named_attributes(sex=sex_column, age=age_column, view=view_column, source=source_column)
-    columns = Columns(
-        image=image_column,
-        label=label_column,
-        labels=labels,
-        patient=patient_column,
-        split=split_column,
-        pool=pool_column,
-        attributes=attributes,
-    )
-    columns, benchmark = settle(Path(table), columns)
-    if not columns.label and not columns.labels:
-        raise InputError("name a label column (--label-column) or several (--label-columns)")
-    paper = benchmark.protocol if benchmark else Protocol()
+    attributes = {"sex": sex_column, "age": age_column, "view": view_column, "source": source_column}
+    opened = options.open(pool_column=pool_column, attributes=attributes).require_labels()
+    paper = opened.protocol
     protocol = ClassificationProtocol(
         settings=tuple(settings),
         fractions=tuple(first_given(fractions, paper.fractions, FRACTIONS)),
@@ -139,7 +113,7 @@ def classify(
         resamples=resamples,
         operating_points=tuple(map(Rule.parse, operating_points)),
     )
-    labelled = read_labelled(table, images, columns, where, benchmark)
+    labelled = opened.table
     pooled = pool_views(labelled, pool_column)
     check_task(pooled.table, protocol)
     check_same(out, "classify", arguments, labelled.sha256)
@@ -147,12 +121,12 @@ def classify(
     if METHOD in encoders:
         raise InputError(f"a run may not be called {METHOD!r}, which is the name of a baseline; rename its folder")
     trained = _train(encoders, labelled, pooled, protocol, out, batch_size)
-    wanted = first_given(metadata, benchmark is not None or bool(columns.attributes))
+    wanted = first_given(metadata, opened.benchmark is not None or bool(opened.columns.attributes))
     findings = evaluate(
         trained.outcomes,
         pooled.table,
         protocol,
-        task=task_name(columns, benchmark),
+        task=task_name(opened),
         baselines=baselines,
         sides_N2=trained.sides_N2 if wanted else None,
     )
@@ -161,8 +135,7 @@ def classify(
         "classify",
         findings,
         protocol,
-        data_notes(columns, benchmark),
-        benchmark,
+        opened,
         arguments=arguments,
         data=data,
         said_of_rows=pooled.described(),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.data.benchmarks.folder import Protocol, open_benchmark
+from convirt.data.benchmarks.folder import open_benchmark
 from convirt.errors import InputError
 from convirt.evaluation.classification.cells import Tower, cell_key
 from convirt.evaluation.classification.evaluation import evaluate
@@ -23,27 +23,19 @@ from convirt.evaluation.classification.protocol import ClassificationProtocol, P
 from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
 from convirt.evaluation.classification.saved_tuning import BEST_SO_FAR, restore_progress, save_encoder, save_progress
 from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.features import Device
-from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, read_labelled, settle
+from convirt.evaluation.inputs.options import Device, SharedLabelledOptions, check_counts, flat
 from convirt.evaluation.inputs.pooling import pool_views
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_counts, check_out
+from convirt.evaluation.results import Results, check_out
 from convirt.model import load
 
 
 def finetune(
     run: Path,
-    table: Path,
-    images: Path | None = None,
+    options: SharedLabelledOptions,
     *,
     out: Path,
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    image_column: str = "image",
-    patient_column: str | None = None,
-    split_column: str = "split",
     pool_column: str | None = None,
-    where: Sequence[str] = (),
     exclude: Sequence[Path] = (),
     exclude_patients: bool = False,
     fraction: float = 1.0,
@@ -63,17 +55,10 @@ def finetune(
 
     Args:
         run: Folder of a pretraining run (or of a checkpoint).
-        table: CSV or Parquet, one row per image; or a benchmark folder, as of `classify`.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for best/, metrics.json and predictions.npz.
-        label_column: Column with the class of the image (single-label).
-        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
-        split_column: Column with the split: train, val (valid, dev, validation) or test.
         pool_column: Column whose equal values name one study: the features of its images are averaged, in training as
             at test, and it is one row.
-        where: Conditions column=value that rows must meet.
         exclude: Benchmark folders, CSV files with a column `image`, or text files with an image a line: rows of these
             images are left out of training and validation.
         exclude_patients: Leave out every row of these images' patients as well.
@@ -89,32 +74,21 @@ def finetune(
     Raises:
         InputError: Unusable table, images, run or settings, or `out` holds another fine-tuning.
     """
-    arguments = dict(locals())
+    options = options.split_by("split")
+    arguments = flat(locals())
     started = time.monotonic()
     check_out(out)
     check_counts(resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
-    labels = label_names(label_columns)
-    asked = Columns(
-        image=image_column,
-        label=label_column,
-        labels=labels,
-        patient=patient_column,
-        split=split_column,
-        pool=pool_column,
-    )
-    columns, benchmark = settle(Path(table), asked)
-    if not columns.label and not columns.labels:
-        raise InputError("name a label column (--label-column) or several (--label-columns)")
-    paper = benchmark.protocol if benchmark else Protocol()
+    opened = options.open(pool_column=pool_column).require_labels()
     protocol = ClassificationProtocol(
         settings=("finetuned",),
         fractions=(fraction,),
         seeds=(seed,),
-        schedule=schedule_of(paper, learning_rate, max_epochs, select_on),
+        schedule=schedule_of(opened.protocol, learning_rate, max_epochs, select_on),
         max_steps=max_steps,
         resamples=resamples,
     )
-    whole = read_labelled(table, images, columns, where, benchmark)
+    whole = opened.table
     kept = without(whole, exclude, patients=exclude_patients)
     pooled = pool_views(kept, pool_column)
     labelled = pooled.table
@@ -137,13 +111,12 @@ def finetune(
         outcome = tuning.outcome(labelled)
     place = Place(setting="finetuned", head="paper", fraction=fraction)
     name = f"{model.name} + supervised"
-    found = evaluate({place: {name: outcome}}, labelled, protocol, task=task_name(columns, benchmark))
+    found = evaluate({place: {name: outcome}}, labelled, protocol, task=task_name(opened))
     results = results_of(
         "finetune",
         found,
         protocol,
-        data_notes(columns, benchmark),
-        benchmark,
+        opened,
         arguments=arguments,
         data=describe(kept, canvases.sha256),
         said_of_rows={"rows_excluded": len(whole) - len(kept), **pooled.described()},

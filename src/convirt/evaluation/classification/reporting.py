@@ -1,19 +1,18 @@
 """What `classify` and `finetune` have in common: the schedule that is asked for, and the results that they leave."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 
-from convirt.data.benchmarks.folder import Benchmark, Protocol, first_given
+from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.evaluation.classification.evaluation import Findings
 from convirt.evaluation.classification.protocol import ClassificationProtocol
 from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.labelled import Columns
-from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside
+from convirt.evaluation.inputs.table import LabelledTable, OpenTable
+from convirt.evaluation.results import Results, with_benchmark
 
 LEARNING_RATE = 1e-4  # appendix B; COVIDx, whose benchmark says so, has another
 
@@ -32,9 +31,9 @@ def schedule_of(
     )
 
 
-def task_name(columns: Columns, benchmark: Benchmark | None) -> str:
+def task_name(opened: OpenTable) -> str:
     """What the rows call the task."""
-    return benchmark.name if benchmark else columns.label or "multi-label"
+    return opened.benchmark.name if opened.benchmark else opened.columns.label or "multi-label"
 
 
 def describe(table: LabelledTable, images_sha256: str) -> dict[str, Any]:
@@ -54,8 +53,7 @@ def results_of(
     verb: str,
     findings: Findings,
     protocol: ClassificationProtocol,
-    notes: Sequence[str],
-    benchmark: Benchmark | None,
+    opened: OpenTable,
     *,
     arguments: Mapping[str, Any],
     data: Mapping[str, Any],
@@ -68,8 +66,7 @@ def results_of(
         verb: Its name.
         findings: What was found.
         protocol: What was trained.
-        notes: What is to be said of the data.
-        benchmark: The benchmark, if the table is one's.
+        opened: The table, or the benchmark.
         arguments: Of the call.
         data: Fingerprints and counts.
         said_of_rows: What else every row says.
@@ -79,12 +76,12 @@ def results_of(
         verb=verb,
         config={**arguments, "protocol": asdict(protocol)},
         seeds=protocol.seeds,
-        data={**data, **said_of_rows, **(benchmark.described() if benchmark else {})},
-        rows=[{**row, **said_of_rows} for row in beside(findings.rows, benchmark)],
+        data={**data, **said_of_rows, **opened.described()},
+        rows=[{**row, **said_of_rows} for row in with_benchmark(findings.rows, opened)],
         comparisons=findings.comparisons,
         predictions=findings.predictions,
         wall_seconds=time.monotonic() - started,
-        notes=[*notes, *findings.notes],
+        notes=[*opened.notes, *findings.notes],
         beside={
             "calibration": findings.calibration,
             "operating_points": findings.operating_points,

@@ -18,12 +18,10 @@ from rich.progress import track
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import read_pixels
 from convirt.errors import InputError
+from convirt.evaluation.inputs.options import Baseline
 from convirt.model import baseline, load
 
 Space = Literal["shared", "features"]
-Baseline = Literal["random", "imagenet"]
-Device = Literal["auto", "cpu", "cuda"]
-"""What `--device` takes; `convirt.load` takes any device of PyTorch."""
 
 
 class Encoder(Protocol):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Protocol, first_given
+from convirt.data.benchmarks.folder import first_given
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
+from convirt.evaluation.inputs.features import Encoder, Space, encode_images, load_encoders
+from convirt.evaluation.inputs.options import Baseline, Device, SharedTableOptions, check_counts, flat
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
 from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
-from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
+from convirt.evaluation.results import Results, Row, check_out, check_same, with_benchmark
 from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
 from convirt.evaluation.retrieval.scorers import TextScorer, Unnormalised, has_head, text_scorers
 
@@ -23,22 +23,16 @@ KS = (5, 10, 50)  # ConVIRT, table 2
 
 def retrieve(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedTableOptions,
     *,
     out: Path,
-    label_column: str | None = None,
     text_column: str | None = None,
     queries: Path | None = None,
     query_text_column: str = "text",
     query_label_column: str | None = None,
-    image_column: str = "image",
-    patient_column: str | None = None,
     role_column: str | None = None,
-    split_column: str | None = None,
     split: str = "test",
     pool_column: str | None = None,
-    where: Sequence[str] = (),
     ks: Sequence[int] | None = None,
     recall_ks: Sequence[int] = (1, 5, 10),
     baselines: Sequence[Baseline] = ("random", "imagenet"),
@@ -54,23 +48,16 @@ def retrieve(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
-        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split or roles,
-            its text queries and its image folder.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for metrics.json and predictions.npz.
-        label_column: Column with the class of the image.
         text_column: Column with the caption of the image.
         queries: CSV or Parquet of text queries, one a row.
         query_text_column: Column of the queries with the text.
         query_label_column: Column of the queries with the class; by default named as the label column.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         role_column: Column that says query or candidate; without it each image queries all others.
-        split_column: Column with the split; needed where there are no roles, so that no training row slips in.
         split: The split to retrieve in.
         pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
             evaluated as one.
-        where: Conditions column=value that rows must meet.
         ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
         baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
@@ -81,23 +68,15 @@ def retrieve(
     Raises:
         InputError: Unusable table, images, queries, runs or settings.
     """
-    arguments = dict(locals())
+    arguments = flat(locals())
     started = time.monotonic()
     check_out(out)
     check_counts(batch_size=batch_size, resamples=resamples)
     for name, lengths in (("ks", ks or ()), ("recall_ks", recall_ks)):
         if wrong := [length for length in lengths if length < 1]:
             raise InputError(f"{name} must be at least 1, got {wrong[0]}")
-    columns = Columns(
-        image=image_column,
-        label=label_column,
-        patient=patient_column,
-        split=split_column,
-        text=text_column,
-        role=role_column,
-        pool=pool_column,
-    )
-    columns, benchmark = settle(Path(table), columns)
+    opened = options.open(pool_column=pool_column, role_column=role_column, text_column=text_column)
+    columns, benchmark, paper = opened.columns, opened.benchmark, opened.protocol
     queries = queries or (benchmark.queries if benchmark else None)
     label_column = columns.label
     if queries and not label_column:
@@ -106,8 +85,7 @@ def retrieve(
         raise InputError("name a label column (--label-column), a text column (--text-column), or both")
     if not columns.role and not columns.split:
         raise InputError("name a split column (--split-column) or a role column (--role-column)")
-    labelled = read_labelled(table, images, columns, where, benchmark)
-    paper = benchmark.protocol if benchmark else Protocol()
+    labelled = opened.table
     ks = first_given(ks, paper.ks, KS)
     shown = _chosen(labelled, columns.split, split)
     pooled = pool_views(shown, pool_column)
@@ -147,13 +125,13 @@ def retrieve(
             "images": len(chosen),
             "rows_without_label": labelled.rows_without_label,
             **pooled.described(),
-            **(benchmark.described() if benchmark else {}),
+            **opened.described(),
         },
-        rows=[{**row, **pooled.described()} for row in beside(rows, benchmark)],
+        rows=[{**row, **pooled.described()} for row in with_benchmark(rows, opened)],
         comparisons=comparisons,
         predictions=predictions,
         wall_seconds=time.monotonic() - started,
-        notes=[*data_notes(columns, benchmark), *notes],
+        notes=[*opened.notes, *notes],
     ).finish(out)
 
 
@@ -212,7 +190,8 @@ def _chosen(table: LabelledTable, split_column: str | None, split: str) -> Label
 def _read_queries(path: Path, text_column: str, label_column: str | None) -> _Queries:
     """Texts and classes of the text queries."""
     assert label_column is not None, "checked by the caller"
-    frame, digest = read_frame(path, [text_column, label_column])
+    named = [("--query-text-column", text_column), ("--query-label-column", label_column)]
+    frame, digest = read_frame(path, named)
     if empty := int((frame[text_column] == "").sum()):
         raise InputError(f"{path}: {empty} queries have no text in column {text_column!r}; fill them in")
     return _Queries(texts=tuple(frame[text_column]), labels_Q=frame[label_column].to_numpy(dtype=str), sha256=digest)

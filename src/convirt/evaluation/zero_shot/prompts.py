@@ -80,7 +80,7 @@ def read_prompts(source: str | Path) -> PromptSet:
         raise InputError(f"there are no prompts at {path}; give a file, or a built-in set: {', '.join(BUILT_IN)}")
     if path.suffix.lower() == ".toml":
         return _from_toml(path.read_bytes(), str(path))
-    frame, digest = read_frame(path, ["label", "role", "text"])
+    frame, digest = read_frame(path, [("", "label"), ("", "role"), ("", "text")])
     roles = frame["role"].str.lower()
     if unknown := sorted(set(roles) - set(_ROLES)):
         raise InputError(f"{path}: unknown role {unknown[0]!r} of a prompt; known are {', '.join(_ROLES)}")

@@ -8,32 +8,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Benchmark
 from convirt.errors import InputError
 from convirt.evaluation.classification.units import Units
-from convirt.evaluation.inputs.features import Device, Encoder, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
+from convirt.evaluation.inputs.features import Encoder, encode_images, load_encoders
+from convirt.evaluation.inputs.options import Device, SharedLabelledOptions, check_counts, flat
 from convirt.evaluation.inputs.pooling import pool_views
-from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_counts, check_out, check_same
+from convirt.evaluation.inputs.table import LabelledTable, TableColumns
+from convirt.evaluation.results import Results, check_out, check_same, with_benchmark
 from convirt.evaluation.zero_shot.prompts import PromptSet, read_prompts
 from convirt.evaluation.zero_shot.scoring import Scored, Sheet, class_scores, pair_scores, score_classes, score_labels
 
 
 def zero_shot(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedLabelledOptions,
     *,
     out: Path,
     prompts: str = "chexpert",
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    image_column: str = "image",
-    patient_column: str | None = None,
-    split_column: str | None = None,
     pool_column: str | None = None,
-    where: Sequence[str] = (),
     resamples: int = 1000,
     batch_size: int = 64,
     device: Device = "auto",
@@ -41,25 +33,17 @@ def zero_shot(
     """Zero-shot classification: images compared with prompts in the shared space.
 
     With label columns: a softmax over the similarities to the positive and the negative prompts of each label, scored
-    by AUC; with validation rows also at an operating point that is chosen on them. With a label column: the class
-    whose prompts are nearest. The vectors of several prompts of one side are averaged in the shared space.
+    by AUC. With a label column: the class whose prompts are nearest. Where there is a split, the test rows are scored,
+    and validation rows choose the operating point of each label; else all rows are scored. The vectors of several
+    prompts of one side are averaged in the shared space.
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints) with a shared space.
-        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split and its
-            image folder.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for metrics.json and predictions.npz.
         prompts: Built-in set (`chexpert`, `phantom`), or a TOML, CSV or Parquet file of prompts (docs/formats.md).
-        label_column: Column with the class of the image (single-label).
-        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
-        split_column: Column with the split: test rows are scored, validation rows choose operating points; without it
-            all rows are scored.
         pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
             evaluated as one.
-        where: Conditions column=value that rows must meet.
         resamples: Bootstrap resamples over patients.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
@@ -67,24 +51,13 @@ def zero_shot(
     Raises:
         InputError: Unusable table, images, prompts or settings, or a run without a shared space.
     """
-    arguments = dict(locals())
+    arguments = flat(locals())
     started = time.monotonic()
     check_out(out)
     check_counts(batch_size=batch_size, resamples=resamples)
-    labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
-    asked = Columns(
-        image=image_column,
-        label=label_column,
-        labels=labels,
-        patient=patient_column,
-        split=split_column,
-        pool=pool_column,
-    )
-    columns, benchmark = settle(Path(table), asked)
-    if not columns.label and not columns.labels:
-        raise InputError("name a label column (--label-column) or several (--label-columns)")
+    opened = options.open(pool_column=pool_column).require_labels()
     prompt_set = read_prompts(prompts)
-    labelled = _scored_rows(read_labelled(table, images, columns, where, benchmark), columns)
+    labelled = _scored_rows(opened.table, opened.columns)
     pooled = pool_views(labelled, pool_column)
     for name in pooled.table.classes:  # before any image is encoded
         _ = prompt_set.pair_of(name) if labelled.multi_label else prompt_set.class_of(name)
@@ -96,7 +69,7 @@ def zero_shot(
     vectors = pooled.mean_of_each(dict(zip(encoders, encoded.vectors, strict=True)), normalise=True)
     scores = _scores(encoders, vectors, pooled.table, prompt_set, batch_size)
     test = _of_split(pooled.table, scores, "test")
-    sheet = Sheet(test, benchmark.name if benchmark else "zero-shot", resamples=resamples)
+    sheet = Sheet(test, opened.benchmark.name if opened.benchmark else "zero-shot", resamples=resamples)
     if labelled.multi_label:
         validation = _of_split(pooled.table, scores, "val") if "val" in pooled.table.splits_N else None
         score_labels(sheet, validation, pooled.table.classes)
@@ -112,21 +85,17 @@ def zero_shot(
             "prompts_sha256": prompt_set.sha256,
             "images": len(labelled),
             **pooled.described(),
-            **_described(benchmark),
+            **opened.described(),
         },
-        rows=[{**row, **pooled.described()} for row in beside(sheet.rows, benchmark)],
+        rows=[{**row, **pooled.described()} for row in with_benchmark(sheet.rows, opened)],
         comparisons=sheet.comparisons,
         predictions=_predictions(pooled.table, test),
         wall_seconds=time.monotonic() - started,
-        notes=data_notes(columns, benchmark),
+        notes=opened.notes,
     ).finish(out)
 
 
-def _described(benchmark: Benchmark | None) -> Mapping[str, object]:
-    return benchmark.described() if benchmark else {}
-
-
-def _scored_rows(table: LabelledTable, columns: Columns) -> LabelledTable:
+def _scored_rows(table: LabelledTable, columns: TableColumns) -> LabelledTable:
     """Test and validation rows; where there is no split all rows as test, where there are roles the candidates."""
     if columns.role:
         table = table.take(np.flatnonzero(table.roles_N == "candidate"))
