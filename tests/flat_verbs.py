@@ -4,11 +4,11 @@ import inspect
 
 from convirt.analysis.embedding import tsne as tsne_module
 from convirt.analysis.saliency import saliency as saliency_module
-from convirt.evaluation.classification import classify as classify_module
-from convirt.evaluation.classification import finetune as finetune_module
+from convirt.evaluation import classify as classify_module
+from convirt.evaluation import finetune as finetune_module
+from convirt.evaluation import retrieve as retrieve_module
+from convirt.evaluation import zero_shot as zero_shot_module
 from convirt.evaluation.inputs.options import LabelledTableOptions
-from convirt.evaluation.retrieval import retrieve as retrieve_module
-from convirt.evaluation.zero_shot import zero_shot as zero_shot_module
 
 
 def flat(verb):

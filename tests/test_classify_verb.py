@@ -8,7 +8,7 @@ import pytest
 
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.errors import InputError
-from convirt.evaluation.inputs import features
+from convirt.evaluation.inputs import images
 from convirt.evaluation.statistics.metrics import mean_auc
 from convirt.model import baseline
 from fake_encoders import FINDINGS, Oracle, install, write_archive
@@ -94,7 +94,7 @@ def test_a_real_encoder_goes_through(archive, monkeypatch):
     )
     model = baseline("random", config, seed=3)
     model.name = "run"
-    monkeypatch.setattr(features, "load", lambda run, part, device: model)
+    monkeypatch.setattr(images, "load", lambda run, part, device: model)
     results = classify(["run"], **archive, **QUICK, label_column="finding", baselines=("random",))
     # The class is the grey level of the whole image: even random features show it.
     assert all(r["mean"] > 0.9 for r in results.rows if r["fraction"] == 1 and r["head"] == "logistic")
@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_old_file(archive, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("convirt.atomic.os.fsync", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(InputError, match="no space left on device; make room"):
         classify(["oracle"], **archive, **QUICK, label_column="finding", baselines=("random",))
     assert [path.name for path in archive["out"].iterdir()] == ["metrics.json"]
     assert (archive["out"] / "metrics.json").read_text() == "old"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from convirt.data.benchmarks.chexpert8x200 import KS, benchmark_chexpert8x200, read_lists
+from convirt.evaluation import retrieve
 from convirt.evaluation.inputs.options import TableOptions
-from convirt.evaluation.retrieval import retrieve
-from convirt.evaluation.retrieval.ranking import cosine, text_image
+from convirt.evaluation.ranking import cosine, text_image
 
 LISTS = Path(__file__).parents[1].parent / "shared" / "data" / "chexpert8x200"
 SEEDS, DIMENSIONS = 200, 128

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.evaluation.classification.evaluation import evaluate
-from convirt.evaluation.classification.metadata import METHOD, metadata_features, metadata_outcome
-from convirt.evaluation.classification.outcomes import Outcome
-from convirt.evaluation.classification.protocol import ClassificationProtocol, Place
-from convirt.evaluation.classification.subgroups import age_band
+from convirt.evaluation.findings import evaluate
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.metadata import METHOD, metadata_features, metadata_outcome
+from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Place
+from convirt.evaluation.scoring import age_band
 from convirt.evaluation.statistics.delong import delong_test
 from convirt.evaluation.statistics.metrics import auc, one_hot
 from fake_encoders import Oracle, install, write_archive
@@ -125,7 +124,7 @@ def test_metadata_that_explains_the_score_is_said(capsys):
     found = evaluate({PLACE: {"m": good}}, table, PROTOCOL, task="t", sides_N2=sides)
     assert find(found.rows, method=METHOD, metric="auc")["mean"] == 1.0
     assert [row["b"] for row in found.comparisons] == [METHOD, METHOD]
-    assert any("source, image size alone, without the image, reach auc 1.000" in note for note in found.notes)
+    assert any("source, image size alone, without the image, reach auc 100.0 %" in note for note in found.notes)
     assert all("m" in note.rsplit(": ", 1)[1].split(", ") for note in found.notes)
 
 
@@ -220,7 +219,7 @@ def test_the_verb_writes_and_prints_all_of_it(tmp_path, monkeypatch, capsys):
     results = classify(
         ["oracle"], path, tmp_path / "images", out=tmp_path / "out", label_column="finding", patient_column="patient",
         sex_column="sex", source_column="scanner", fractions=(1.0,), seeds=2, resamples=50, baselines=("random",),
-        heads=("logistic",), operating_points=("youden", "sensitivity=0.9"),
+        heads=("logistic",), operating_points=("youden", "sensitivity=0.9"), details=True,
     )  # fmt: skip
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {row["rule"] for row in written["operating_points"]} == {"youden", "sensitivity=0.9"}

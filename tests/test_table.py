@@ -81,7 +81,11 @@ def test_rows_can_be_chosen(archive):
         ({}, {"image_column": "picture"}, r"no column 'picture'; its columns are: image, case"),
         ({}, {"label_column": "label"}, "--label-column: table table.csv has no column 'label'; its"),
         ({}, {"label_column": "Findings"}, r"no column 'Findings' \(did you mean 'finding'\?\); its columns"),
-        ({}, {"label_column": None, "label_columns": ("kinds",)}, "--label-columns: table table.csv has no column 'kinds' \\(did you mean 'kind'"),
+        (
+            {},
+            {"label_column": None, "label_columns": ("kinds",)},
+            "--label-columns: table table.csv has no column 'kinds' \\(did you mean 'kind'",
+        ),
         ({}, {"where": ["kind=US"]}, "passes the filter 'kind=US'"),
         ({}, {"where": ["modality=CT"]}, "no column 'modality'"),
         ({}, {"label_columns": ("finding",)}, "not both"),

@@ -96,22 +96,20 @@ VERBS: dict[str, Verb] = {
     "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
     "classify": Verb(
         "linear evaluation and fine-tuning of runs on a labelled table",
-        "convirt.evaluation.classification.classify:classify",
+        "convirt.evaluation.classify:classify",
         ("runs",),
     ),
     "zero-shot": Verb(
         "classification from prompts alone, by runs with a shared space",
-        "convirt.evaluation.zero_shot.zero_shot:zero_shot",
+        "convirt.evaluation.zero_shot:zero_shot",
         ("runs",),
     ),
     "finetune": Verb(
         "train an encoder further on labels and keep it as a checkpoint",
-        "convirt.evaluation.classification.finetune:finetune",
+        "convirt.evaluation.finetune:finetune",
         ("run",),
     ),
-    "retrieve": Verb(
-        "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
-    ),
+    "retrieve": Verb("image-image and text-image retrieval by runs", "convirt.evaluation.retrieve:retrieve", ("runs",)),
     "tsne": Verb(
         "images of chosen categories in a plane, before and after pretraining",
         "convirt.analysis.embedding.tsne:tsne",

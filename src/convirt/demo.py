@@ -25,9 +25,9 @@ from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.classify import classify
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.retrieve import retrieve
 from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 

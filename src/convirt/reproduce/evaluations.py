@@ -101,7 +101,7 @@ class Evaluations:
         convirt = self.inputs.runs["convirt"]
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.classification.finetune import finetune
+            from convirt.evaluation.finetune import finetune
 
             options, rest = LabelledTableOptions.taken_from(arguments)
             finetune(convirt, options, out=folder, **rest)
@@ -134,7 +134,7 @@ class Evaluations:
             seconds = self.pace.linear(training, others, seeds)
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.classification.classify import classify
+            from convirt.evaluation.classify import classify
 
             options, rest = LabelledTableOptions.taken_from(arguments)
             classify([run], options, out=folder, **rest)
@@ -145,7 +145,7 @@ class Evaluations:
         arguments = {**(self.inputs.retrieval or {}), "baselines": (), "device": self.inputs.device}
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.retrieval.retrieve import retrieve
+            from convirt.evaluation.retrieve import retrieve
 
             options, rest = TableOptions.taken_from(arguments)
             retrieve([run], options, out=folder, **rest)

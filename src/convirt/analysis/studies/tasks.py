@@ -19,11 +19,11 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
+from convirt.evaluation.classify import classify
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
-from convirt.evaluation.printing import share
-from convirt.evaluation.results import Row
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.printing import percent_of_labels
+from convirt.evaluation.retrieve import retrieve
+from convirt.evaluation.rows import AnyRow as Row
 
 VERBS: Mapping[str, Callable[..., Any]] = {"classify": classify, "retrieve": retrieve}
 OPTIONS: Mapping[str, type[TableOptions]] = {"classify": LabelledTableOptions, "retrieve": TableOptions}
@@ -92,8 +92,9 @@ def tasks_of(content: Mapping[str, Any], path: Path) -> Tasks:
     for verb, values in given.items():
         if verb not in VERBS or not isinstance(values, dict):
             raise InputError(f"{path}: unknown task {verb!r}; known are {', '.join(VERBS)}")
-        hints = get_type_hints(OPTIONS[verb]) | get_type_hints(VERBS[verb])
-        own = [name for name in inspect.signature(VERBS[verb]).parameters if name not in ("runs", "options", "out")]
+        parameters = inspect.signature(VERBS[verb]).parameters
+        hints = get_type_hints(OPTIONS[verb]) | {name: one.annotation for name, one in parameters.items()}
+        own = [name for name in parameters if name not in ("runs", "options", "out")]
         known = [field.name for field in fields(OPTIONS[verb])] + own
         for name, value in values.items():
             if name not in known:
@@ -147,7 +148,7 @@ def scores_of(folder: Path) -> dict[str, Row]:
         for row in json.loads(path.read_text())["rows"]:
             if verb == "classify" and row["metric"] == "auc" and row["head"] == "paper":
                 how = "fine-tuned" if row.get("setting") == "finetuned" else "linear"
-                found[f"{how}, {share(row['fraction'])} of labels, AUC"] = row
+                found[f"{how}, {percent_of_labels(row['fraction'])} of labels, AUC"] = row
             elif verb == "retrieve" and row["metric"] == "precision@10":
                 found[f"{row['task']}, Precision@10"] = row
     return found

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 """What `--device` takes; `convirt.load` takes any device of PyTorch."""
+Setting = Literal["linear", "finetuned"]
+"""What trains: a head on the frozen encoder, or both."""
+Head = Literal["paper", "logistic"]
+"""Heads of linear evaluation."""
 Baseline = Literal["random", "imagenet"]
 """Encoders that have not seen a report, to stand beside runs."""
 

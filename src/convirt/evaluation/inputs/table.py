@@ -200,6 +200,11 @@ class OpenTable:
         return self.benchmark.protocol if self.benchmark else Protocol()
 
     @property
+    def task(self) -> str:
+        """What the rows of a classification call it."""
+        return self.benchmark.name if self.benchmark else self.columns.label or "multi-label"
+
+    @property
     def notes(self) -> list[str]:
         """What has to be said beside every figure: a benchmark's notes, or that patients are unknown."""
         if self.benchmark:

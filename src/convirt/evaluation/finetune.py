@@ -5,29 +5,22 @@ labels, which is why the images of a list can be left out.
 """
 
 import csv
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from convirt.data.benchmarks.folder import open_benchmark
 from convirt.errors import InputError
-from convirt.evaluation.classification.cells import Tower, cell_key
-from convirt.evaluation.classification.evaluation import evaluate
-from convirt.evaluation.classification.finetuning import Examples, FineTuning
-from convirt.evaluation.classification.protocol import ClassificationProtocol, Place, check_task
-from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
-from convirt.evaluation.classification.saved_tuning import BEST_SO_FAR, restore_progress, save_encoder, save_progress
-from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.options import Device, SharedLabelledOptions, check_counts, flat
-from convirt.evaluation.inputs.pooling import pool_views
-from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_out
-from convirt.model import load
+from convirt.evaluation.classify import schedule_of
+from convirt.evaluation.inputs.options import Device, SharedLabelledOptions, flat
+from convirt.evaluation.protocol import ClassificationProtocol, Place
+from convirt.evaluation.results import Call, Results
+from convirt.jobs import hold
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.table import LabelledTable
 
 
 def finetune(
@@ -46,6 +39,7 @@ def finetune(
     select_on: Literal["auc", "accuracy"] | None = None,
     resamples: int = 1000,
     device: Device = "auto",
+    details: bool = False,
 ) -> Results:
     """Fine-tune the image encoder of a run on labels, and keep it as a checkpoint.
 
@@ -70,88 +64,49 @@ def finetune(
         select_on: Validation score that steers training, AUC by default.
         resamples: Bootstrap resamples.
         device: `auto`, `cpu` or `cuda`.
+        details: Print calibration, operating points, subgroups, and AUC by class as well; metrics.json has them anyway.
 
     Raises:
         InputError: Unusable table, images, run or settings, or `out` holds another fine-tuning.
     """
     options = options.split_by("split")
-    arguments = flat(locals())
-    started = time.monotonic()
-    check_out(out)
-    check_counts(resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
+    call = Call.begin("finetune", flat(locals()), "resamples", "max_epochs", "max_steps")
     opened = options.open(pool_column=pool_column).require_labels()
     protocol = ClassificationProtocol(
         settings=("finetuned",),
         fractions=(fraction,),
         seeds=(seed,),
-        schedule=schedule_of(opened.protocol, learning_rate, max_epochs, select_on),
+        schedule=schedule_of(opened, learning_rate, max_epochs, select_on),
         max_steps=max_steps,
         resamples=resamples,
     )
-    whole = opened.table
-    kept = without(whole, exclude, patients=exclude_patients)
+
+    from convirt.evaluation.findings import evaluate
+    from convirt.evaluation.finetuning import Examples, FineTuning, Tower, cell_key
+    from convirt.evaluation.inputs.images import read_canvases
+    from convirt.evaluation.inputs.units import pool_views
+    from convirt.evaluation.saved_tuning import save_encoder, train_on_disk
+    from convirt.model import load
+
+    kept = without(opened.table, exclude, patients=exclude_patients)
     pooled = pool_views(kept, pool_column)
-    labelled = pooled.table
-    check_task(labelled, protocol)
+    protocol.check(pooled.table)
     model = load(run, part="image", device=device)
     tower = Tower.of(model)
-    with read_canvases(kept.paths, {tower.size}, out) as canvases:
-        examples = Examples(
-            canvases=canvases,
-            size=tower.size,
-            targets_NC=labelled.targets_NC,
-            multi_label=labelled.multi_label,
-            pooled=pooled,
-        )
-        subset = labelled.training_subset(fraction, seed)
-        key = cell_key(tower, canvases, pooled, subset, seed, protocol)
-        tuning = FineTuning(tower.encoder, examples, labelled, subset, seed, protocol, tower.device)
-        train_on_disk(tuning, out, model.config, key)
-        save_encoder(out / "best", tuning, model.config)
-        outcome = tuning.outcome(labelled)
+    with hold(Path(out) / "best"), read_canvases(kept.paths, {tower.size}, Path(out)) as canvases:
+        examples = Examples(canvases=canvases, size=tower.size, pooled=pooled)
+        subset = pooled.table.training_subset(fraction, seed)
+        tuning = FineTuning(tower.encoder, examples, subset, seed, protocol, tower.device)
+        train_on_disk(tuning, Path(out), model.config, cell_key(tower, examples, subset, seed, protocol))
+        save_encoder(Path(out) / "best", tuning, model.config)
+        outcome = tuning.outcome()
     place = Place(setting="finetuned", head="paper", fraction=fraction)
-    name = f"{model.name} + supervised"
-    found = evaluate({place: {name: outcome}}, labelled, protocol, task=task_name(opened))
-    results = results_of(
-        "finetune",
-        found,
-        protocol,
-        opened,
-        arguments=arguments,
-        data=describe(kept, canvases.sha256),
-        said_of_rows={"rows_excluded": len(whole) - len(kept), **pooled.described()},
-        started=started,
-    ).finish(out)
-    Console().print(f"encoder: {out / 'best'}", highlight=False, soft_wrap=True)
-    return results
+    found = evaluate({place: {f"{model.name} + supervised": outcome}}, pooled.table, protocol, task=opened.task)
+    said = {"rows_excluded": len(opened.table) - len(kept), **pooled.described()}
+    return found.finish(call, opened, protocol, kept, canvases.sha256, said, encoder="best")
 
 
-def train_on_disk(tuning: FineTuning, out: Path, config: Any, key: str) -> None:
-    """Train to the end, going on from the state in `out/last` and leaving it there after each epoch.
-
-    Raises:
-        InputError: The state is of other settings, or cannot be written.
-    """
-    console, last = Console(), out / "last"
-    if restore_progress(last, tuning, config, key):
-        console.print(f"going on after epoch {tuning.epoch}", highlight=False)
-    elif list(out.glob(f"*-{BEST_SO_FAR}")):
-        for leftover in out.glob(f"*-{BEST_SO_FAR}"):  # killed before the first state was whole
-            leftover.unlink()
-
-    def after_epoch(tuning: FineTuning) -> None:
-        save_progress(last, tuning, config, key)
-        plateau = tuning.plateau
-        console.print(
-            f"epoch {tuning.epoch}, step {tuning.step}: best validation score {plateau.best_S[0]:.4f} "
-            f"at epoch {plateau.epoch_S[0]}, rate {float(plateau.rate_S[0]):.2g}",
-            highlight=False,
-        )
-
-    tuning.run(after_epoch)
-
-
-def without(table: LabelledTable, lists: Sequence[Path], *, patients: bool) -> LabelledTable:
+def without(table: "LabelledTable", lists: Sequence[Path], *, patients: bool) -> "LabelledTable":
     """The table without the training and validation rows of listed images, and of their patients if asked for.
 
     Raises:
@@ -172,6 +127,8 @@ def without(table: LabelledTable, lists: Sequence[Path], *, patients: bool) -> L
 
 def _listed(path: Path) -> set[str]:
     """The images that a benchmark folder, a table or a plain list names."""
+    from convirt.data.benchmarks.folder import open_benchmark
+
     source = open_benchmark(path).table if path.is_dir() else path
     try:
         lines = source.read_text(encoding="utf-8").splitlines()

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from convirt.atomic import latest_complete
+from convirt.atomic import disk_errors, latest_complete, write_bytes
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
-from convirt.evaluation.classification.finetuning import Classifier, FineTuning
-from convirt.evaluation.results import replace_file
+from convirt.evaluation.finetuning import Classifier, FineTuning
 from convirt.methods import Method
 from convirt.training.checkpoint import (
     OPTIMISER,
@@ -69,15 +68,12 @@ def save_progress(folder: Path, tuning: FineTuning, config: PretrainConfig, key:
         "key": key,
         "epoch": tuning.epoch,
         "step": tuning.step,
-        "plateau": {name: value.tolist() for name, value in plateau.state().items()},
+        "plateau": plateau.state(),
     }
     if tuning.epoch == int(plateau.epoch_S[0]):  # beside the folder: it changes less often than the rest
         best = {name: tensor.cpu().contiguous().clone() for name, tensor in tuning.best.items()}
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            replace_file(_best(folder, tuning.epoch), lambda file: file.write(save(best)))
-        except OSError as error:
-            raise InputError(f"cannot write to {folder.parent}: {error.strerror or error}") from error
+        with disk_errors(folder.parent):
+            write_bytes(_best(folder, tuning.epoch), save(best))
     save_checkpoint(folder, method, config, optimiser=optimiser_tensors(method, tuning.adam), state=state)
     for old in folder.parent.glob(f"*-{BEST_SO_FAR}"):
         if old != _best(folder, int(plateau.epoch_S[0])):
@@ -94,19 +90,44 @@ def restore_progress(folder: Path, tuning: FineTuning, config: PretrainConfig, k
     Raises:
         InputError: It is of other settings, or damaged.
     """
-    standing = latest_complete(folder)
-    if standing is None:
+    complete = latest_complete(folder)
+    if complete is None:
         return False
-    state = read_state(standing)
+    state = read_state(complete)
     if state.get("key") != key:
         raise InputError(
             f"{folder.parent} holds a fine-tuning with other settings, data or another run; give another --out"
         )
     method = FineTuned(config, tuning.classifier)
-    load_weights(method, read_tensors(standing / WEIGHTS), standing / WEIGHTS)
+    load_weights(method, read_tensors(complete / WEIGHTS), complete / WEIGHTS)
     tuning.adam = tuning.optimiser()
-    restore_optimiser(method, tuning.adam, read_tensors(standing / OPTIMISER))
+    restore_optimiser(method, tuning.adam, read_tensors(complete / OPTIMISER))
     tuning.epoch, tuning.step = state["epoch"], state["step"]
-    tuning.plateau.restore({name: np.array(value) for name, value in state["plateau"].items()})
+    tuning.plateau.restore(state["plateau"])
     tuning.best = read_tensors(_best(folder, int(tuning.plateau.epoch_S[0])))
     return True
+
+
+def train_on_disk(tuning: FineTuning, out: Path, config: PretrainConfig, key: str) -> None:
+    """Train to the end, going on from the state in `out/last` and leaving it there after each epoch.
+
+    Raises:
+        InputError: The state is of other settings, or cannot be written.
+    """
+    console, last = Console(), out / "last"
+    if restore_progress(last, tuning, config, key):
+        console.print(f"going on after epoch {tuning.epoch}", highlight=False)
+    elif list(out.glob(f"*-{BEST_SO_FAR}")):
+        for leftover in out.glob(f"*-{BEST_SO_FAR}"):  # killed before the first state was whole
+            leftover.unlink()
+
+    def after_epoch(tuning: FineTuning) -> None:
+        save_progress(last, tuning, config, key)
+        plateau = tuning.plateau
+        console.print(
+            f"epoch {tuning.epoch}, step {tuning.step}: best validation score {plateau.best_S[0]:.4f} "
+            f"at epoch {plateau.epoch_S[0]}, rate {float(plateau.rate_S[0]):.2g}",
+            highlight=False,
+        )
+
+    tuning.run(after_epoch)
