@@ -77,7 +77,7 @@ def test_a_subgroup_is_scored_as_its_rows_alone():
     found = evaluate({PLACE: {"m": outcome_of(table, helped)}}, table, PROTOCOL, task="t")
     test = table.rows("test")
     for group, name in (("F", "F"), ("M", "M"), ("", "unknown")):
-        row = find(found.subgroups, by="sex", group=name)
+        row = find(found.beside["subgroups"], by="sex", group=name)
         inside = sex[test] == group
         scores_SN = found.predictions["paper|1|m"][:, inside, 1]
         expected = [auc(codes[test][inside], scores_N) for scores_N in scores_SN]
@@ -88,9 +88,13 @@ def test_a_subgroup_is_scored_as_its_rows_alone():
         assert row["positives"]["present"] == codes[test][inside].sum()
         least = min(codes[test][inside].sum(), (1 - codes[test][inside]).sum())
         assert row["small"] == (least < 10)
-    assert find(found.subgroups, by="sex", group="F")["mean"] > 0.95
-    assert abs(find(found.subgroups, by="sex", group="M")["mean"] - 0.5) < 0.25
-    assert [row["group"] for row in found.subgroups if row["by"] == "age"] == ["18 to 39", "60 to 79", "80 and over"]
+    assert find(found.beside["subgroups"], by="sex", group="F")["mean"] > 0.95
+    assert abs(find(found.beside["subgroups"], by="sex", group="M")["mean"] - 0.5) < 0.25
+    assert [row["group"] for row in found.beside["subgroups"] if row["by"] == "age"] == [
+        "18 to 39",
+        "60 to 79",
+        "80 and over",
+    ]
 
 
 def test_a_group_of_one_class_has_counts_alone():
@@ -98,7 +102,7 @@ def test_a_group_of_one_class_has_counts_alone():
     view = np.where(codes == 1, "AP", "PA")
     table = table_of(codes, attributes={"view": view})
     found = evaluate({PLACE: {"m": outcome_of(table, codes.astype(float))}}, table, PROTOCOL, task="t")
-    row = find(found.subgroups, group="AP")
+    row = find(found.beside["subgroups"], group="AP")
     assert (row["n"], row["mean"], row["ci_low"], row["small"]) == (30, None, None, True)
 
 
@@ -109,8 +113,11 @@ def test_a_unit_of_several_views_is_mixed():
     sex = np.repeat(np.where(np.arange(90) % 3, "F", "M"), 2)
     table = table_of(codes, attributes={"view": view, "sex": sex}, patients=units, units=units)
     found = evaluate({PLACE: {"m": outcome_of(table, codes.astype(float))}}, table, PROTOCOL, task="t")
-    assert [(row["group"], row["n"]) for row in found.subgroups if row["by"] == "view"] == [("mixed", 30)]
-    assert [(row["group"], row["n"]) for row in found.subgroups if row["by"] == "sex"] == [("F", 20), ("M", 10)]
+    assert [(row["group"], row["n"]) for row in found.beside["subgroups"] if row["by"] == "view"] == [("mixed", 30)]
+    assert [(row["group"], row["n"]) for row in found.beside["subgroups"] if row["by"] == "sex"] == [
+        ("F", 20),
+        ("M", 10),
+    ]
 
 
 def test_metadata_that_explains_the_score_is_said(capsys):
@@ -196,7 +203,7 @@ def test_thresholds_come_from_validation():
     changed = codes.copy()
     changed[200:] = rng.permutation(changed[200:])
     points = [
-        evaluate({PLACE: {"m": outcome}}, table_of(values), PROTOCOL, task="t").operating_points
+        evaluate({PLACE: {"m": outcome}}, table_of(values), PROTOCOL, task="t").beside["operating_points"]
         for values in (codes, changed)
     ]
     assert points[0][0]["label"] == "present"

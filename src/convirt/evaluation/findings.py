@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from convirt.evaluation.results import Call, Results
 
 
+BESIDE = ("calibration", "operating_points", "subgroups", "classes")
+"""Kinds of rows beside the figures."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """Rows of every kind, each with its task, setting, head and fraction."""
 
     rows: list[Row] = field(default_factory=list)
     comparisons: list[Plain] = field(default_factory=list)
-    calibration: list[Plain] = field(default_factory=list)
-    operating_points: list[Plain] = field(default_factory=list)
-    subgroups: list[Plain] = field(default_factory=list)
-    classes: list[Plain] = field(default_factory=list)
+    beside: dict[str, list[Plain]] = field(default_factory=lambda: {name: [] for name in BESIDE})
+    """Further rows by kind (`BESIDE`)."""
     predictions: dict[str, NDArray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -70,12 +72,7 @@ class Findings:
             comparisons=self.comparisons,
             predictions=self.predictions,
             notes=self.notes,
-            beside={
-                "calibration": self.calibration,
-                "operating_points": self.operating_points,
-                "subgroups": self.subgroups,
-                "classes": self.classes,
-            },
+            beside=self.beside,
             **written,
         )
 
@@ -120,13 +117,14 @@ def evaluate(
         rows, compared = score_place(methods, scored, subsets[place.fraction], against, common)
         found.rows.extend(rows)
         found.comparisons.extend(compared)
-        for collected, new in (
-            (found.calibration, calibration_rows(methods, scored)),
-            (found.operating_points, operating_rows(methods, scored, protocol.operating_points)),
-            (found.subgroups, subgroup_rows(methods, scored)),
-            (found.classes, class_rows(methods, scored)),
-        ):
-            collected += [{**common, **row} for row in new]
+        further = (
+            calibration_rows(methods, scored),
+            operating_rows(methods, scored, protocol.operating_points),
+            subgroup_rows(methods, scored),
+            class_rows(methods, scored),
+        )
+        for name, new in zip(BESIDE, further, strict=True):
+            found.beside[name] += [{**common, **row} for row in new]
         for method, outcome in methods.items():
             found.predictions[f"{place.key}|{method}"] = outcome.test_SNC
             found.predictions[f"val|{place.key}|{method}"] = outcome.val_SNC

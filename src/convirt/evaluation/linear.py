@@ -17,7 +17,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,9 @@ def train_linear(
     ]
     subsets = {fraction: protocol.subsets(table, fraction) for fraction in protocol.fractions}
     outcomes: Outcomes = {place: {} for place in places}
-    with Progress(transient=True) as progress, _one_core_each() as pool:
+    # Heads that take one core each; a head's result does not depend on what runs beside it.
+    with Progress(transient=True) as progress, _torch_threads(), ThreadPoolExecutor(os.cpu_count()) as pool, ExitStack() as stack:
+        stack.callback(pool.shutdown, cancel_futures=True)  # after an error those that wait are not begun
         bar = progress.add_task("training heads", total=len(places) * len(features))
         running: dict[tuple[Place, str], Future[Outcome]] = {
             (place, method): pool.submit(_train, place.head, vectors_ND, table, subsets[place.fraction], protocol)
@@ -80,15 +82,14 @@ def train_linear(
 
 
 @contextmanager
-def _one_core_each() -> Iterator[ThreadPoolExecutor]:
-    """Threads for heads that take one core each; a head's result does not depend on what runs beside it."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+def _torch_threads(count: int | None = None) -> Iterator[None]:
+    """So many threads of PyTorch; their number is restored at the end, whatever was set in between."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _train(
@@ -129,14 +130,21 @@ class LinearHeads:
 
     def scores(self, features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities [S, N, C]: softmax over classes, or a sigmoid for each label."""
-        with torch.no_grad():
-            seeds, classes, dim = self.weight_SCD.shape
-            inputs_ND = torch.from_numpy(np.ascontiguousarray(features_ND, dtype=np.float32))
-            logits_NSC = (inputs_ND @ self.weight_SCD.reshape(-1, dim).T).view(-1, seeds, classes) + self.bias_SC
-            logits_SNC = logits_NSC.transpose(0, 1).contiguous()
-            return (logits_SNC.sigmoid() if self.multi_label else logits_SNC.softmax(-1)).numpy()
+        return _probabilities(self.weight_SCD, self.bias_SC, features_ND, self.multi_label)
 
 
+def _probabilities(
+    weight_SCD: Tensor, bias_SC: Tensor, features_ND: NDArray[np.float32], multi_label: bool
+) -> NDArray[np.float32]:
+    with torch.no_grad():
+        seeds, classes, dim = weight_SCD.shape
+        inputs_ND = torch.from_numpy(np.ascontiguousarray(features_ND, dtype=np.float32))
+        logits_NSC = (inputs_ND @ weight_SCD.reshape(-1, dim).T).view(-1, seeds, classes) + bias_SC
+        logits_SNC = logits_NSC.transpose(0, 1).contiguous()
+        return (logits_SNC.sigmoid() if multi_label else logits_SNC.softmax(-1)).numpy()
+
+
+@_torch_threads(1)
 def train_heads(
     train: LabelledFeatures,
     val: LabelledFeatures,
@@ -160,21 +168,6 @@ def train_heads(
     Raises:
         InputError: The validation rows hold no class with both positives and negatives.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _train_on_one_core(train, val, subsets, seeds, schedule)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _train_on_one_core(
-    train: LabelledFeatures,
-    val: LabelledFeatures,
-    subsets: Sequence[NDArray[np.int64]],
-    seeds: Sequence[int],
-    schedule: Schedule,
-) -> LinearHeads:
     features_ND = torch.from_numpy(np.ascontiguousarray(train.features_ND, dtype=np.float32))
     targets_NC = torch.from_numpy(train.targets_NC.astype(np.float32))
     weight, bias = _initial(features_ND.shape[1], targets_NC.shape[1], seeds)
@@ -191,21 +184,17 @@ def _train_on_one_core(
             slope_SBC = _loss_slope(logits_SBC, targets_NC[rows_SB], valid_SB, train.multi_label)
             weight_slope = slope_SBC.transpose(1, 2) @ inputs_SBD / (1 - schedule.dropout)
             adam.step((weight_slope, slope_SBC.sum(dim=1)), rate_S, active_S & valid_SB.any(dim=1))
-        heads = _heads(weight, bias, plateau, train.multi_label)
-        better_S = torch.from_numpy(plateau.update(epoch, heads.scores(val.features_ND), val.targets_NC))
+        val_SNC = _probabilities(weight, bias, val.features_ND, train.multi_label)
+        better_S = torch.from_numpy(plateau.update(epoch, val_SNC, val.targets_NC))
         best_weight[better_S], best_bias[better_S] = weight[better_S], bias[better_S]
         if not plateau.active_S.any():
             break
-    return _heads(best_weight, best_bias, plateau, train.multi_label)
-
-
-def _heads(weight: Tensor, bias: Tensor, plateau: Plateau, multi_label: bool) -> LinearHeads:
     return LinearHeads(
-        weight_SCD=weight,
-        bias_SC=bias,
+        weight_SCD=best_weight,
+        bias_SC=best_bias,
         best_S=plateau.best_S,
         epoch_S=plateau.epoch_S,
-        multi_label=multi_label,
+        multi_label=train.multi_label,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from convirt.errors import InputError
 from convirt.evaluation.rows import Figure, Plain, Row, build
 from convirt.evaluation.statistics.bootstrap import Resampling, weighted_mean
-from convirt.evaluation.statistics.metrics import Array, chance_recall, precision_from_hits, recall_at_k
+from convirt.evaluation.statistics.metrics import Array, chance_recall, precision_at_k, recall_at_k
 
 if TYPE_CHECKING:
     from convirt.evaluation.inputs.images import Encoder
@@ -58,7 +58,7 @@ class Ranking:
         for start in range(0, len(similarity_QG), _BLOCK):
             block = slice(start, start + _BLOCK)
             excluded = None if self.excluded_QG is None else self.excluded_QG[block]
-            score = precision_from_hits if self.metric == "precision" else recall_at_k
+            score = precision_at_k if self.metric == "precision" else recall_at_k
             parts.append(score(similarity_QG[block], self.hits_QG[block], k, excluded))
         return np.concatenate(parts)
 

@@ -113,19 +113,12 @@ def log_loss(targets_NC: NDArray, scores_NC: NDArray, multi_label: bool) -> floa
     return float(-np.log(np.where(targets_NC == 1, scores, 1 - scores)[given]).mean())
 
 
-def precision_at_k(
-    similarity_QG: NDArray,
-    query_labels: NDArray,
-    candidate_labels: NDArray,
-    k: int,
-    exclude_QG: NDArray | None = None,
-) -> Array:
-    """Precision@k of each query (ConVIRT, section 3.2): the share of its k most similar candidates in its class.
+def precision_at_k(similarity_QG: NDArray, hits_QG: NDArray, k: int, exclude_QG: NDArray | None = None) -> Array:
+    """Precision@k of each query (ConVIRT, section 3.2): the share of its k most similar candidates that are right.
 
     Args:
         similarity_QG: Cosine similarities.
-        query_labels: Class of each query [Q].
-        candidate_labels: Class of each candidate [G].
+        hits_QG: Which candidates are right for which query.
         k: Length of the list.
         exclude_QG: True where a candidate must not be retrieved for a query, for example its own patient.
 
@@ -135,12 +128,6 @@ def precision_at_k(
     Raises:
         InputError: A query has fewer than k candidates.
     """
-    hits_QG = np.asarray(query_labels)[:, None] == np.asarray(candidate_labels)[None, :]
-    return precision_from_hits(similarity_QG, hits_QG, k, exclude_QG)
-
-
-def precision_from_hits(similarity_QG: NDArray, hits_QG: NDArray, k: int, exclude_QG: NDArray | None = None) -> Array:
-    """`precision_at_k` where `hits_QG` says which candidates are right for which query."""
     return _list_statistics(similarity_QG, hits_QG, k, exclude_QG)[0]
 
 
