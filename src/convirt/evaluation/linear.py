@@ -60,7 +60,12 @@ def train_linear(
     subsets = {fraction: protocol.subsets(table, fraction) for fraction in protocol.fractions}
     outcomes: Outcomes = {place: {} for place in places}
     # Heads that take one core each; a head's result does not depend on what runs beside it.
-    with Progress(transient=True) as progress, _torch_threads(), ThreadPoolExecutor(os.cpu_count()) as pool, ExitStack() as stack:
+    with (
+        Progress(transient=True) as progress,
+        _torch_threads(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ExitStack() as stack,
+    ):
         stack.callback(pool.shutdown, cancel_futures=True)  # after an error those that wait are not begun
         bar = progress.add_task("training heads", total=len(places) * len(features))
         running: dict[tuple[Place, str], Future[Outcome]] = {

@@ -17,7 +17,7 @@ from convirt.atomic import check_out_folder as check_out
 from convirt.errors import InputError
 from convirt.evaluation.results import Results
 from convirt.evaluation.rows import AnyRow as Row
-from convirt.training.run import KEPT
+from convirt.training.pretrain import KEPT
 
 LEAST_POINTS = 4
 
