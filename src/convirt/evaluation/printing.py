@@ -113,30 +113,18 @@ def _titled(title: str, caption: str) -> Table:
 
 def figures(rows: Sequence[AnyRow], name: str | None, verb: str) -> Table:
     """Methods as columns, as in the paper; tasks, metrics and label fractions as rows; chance in the last column."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    head = rows[0]["head"]
-    table = _titled(f"{rows[0]['task']}, {name}" if head else TITLES.get(verb, verb), _caption(rows))
-    for column in ("metric", "labels (n)") if head else ("task (space)", "metric"):
-        table.add_column(column, no_wrap=column == "metric")
-    for method in methods:
-        table.add_column(method, justify="right")
-    table.add_column("chance", justify="right")
-    last = None
-    for key, cells in _grouped(rows, "task", "space", "metric", "fraction").items():
-        task, space, metric, fraction = key
-        section = (task, metric) if head else (task,)
-        if last not in (None, section):
-            table.add_section()
-        opening = section != last
-        last = section
-        if head:
-            names = [metric if opening else "", _share_of(fraction, {fraction: cells[0].get("n_train")})]
-        else:
-            names = [f"{task}\n[dim]({space})[/dim]" if opening else "", metric]
-        by_method = {row["method"]: row for row in cells}
-        cells_of = [_figure(by_method.get(method)) for method in methods]
-        table.add_row(*names, *cells_of, _number(cells[0]["chance"], metric))
-    return table
+    named = [
+        {
+            **row,
+            "labels": _share_of(row["fraction"], {row["fraction"]: row.get("n_train")}) if row["head"] else "",
+            "place": f"{row['task']}\n[dim]({row['space']})[/dim]",
+        }
+        for row in rows
+    ]
+    trained = bool(rows[0]["head"])
+    columns = {"metric": "metric", "labels": "labels (n)"} if trained else {"place": "task (space)", "metric": "metric"}
+    title = f"{rows[0]['task']}, {name}" if trained else TITLES.get(verb, verb)
+    return _by_method(title, _caption(rows), named, columns, _figure, chance=True)
 
 
 def _grouped(rows: Sequence[AnyRow], *keys: str) -> dict[tuple[Any, ...], list[AnyRow]]:
@@ -155,8 +143,8 @@ def _interval(row: AnyRow, metric: str = "", sign: str = "") -> str:
     return f"[dim]{_number(row['ci_low'], metric, sign)} to {_number(row['ci_high'], metric, sign)}[/dim]"
 
 
-def _figure(row: AnyRow | None) -> str:
-    if row is None or row["mean"] is None:
+def _figure(row: AnyRow) -> str:
+    if row["mean"] is None:
         return "-"
     metric = row.get("metric", "")
     spread = f" ±{_number(row['std'], metric)}" if row["std"] is not None else ""
@@ -240,14 +228,16 @@ def _by_method(
     rows: Sequence[AnyRow],
     columns: Mapping[str, str],
     cell: Callable[[AnyRow], str],
+    *,
     right: str = "",
+    chance: bool = False,
 ) -> Table:
     """A table with methods as columns and one line for each value of the keys in `columns` (key -> heading)."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     table = _titled(title, caption)
     for name, heading in columns.items():
-        table.add_column(heading, justify="right" if name == right else "left")
-    for method in methods:
+        table.add_column(heading, justify="right" if name == right else "left", no_wrap=name == "metric")
+    for method in [*methods, "chance"] if chance else methods:
         table.add_column(method, justify="right")
     last: Any = None
     for key, cells in _grouped(rows, *columns).items():
@@ -255,7 +245,8 @@ def _by_method(
             table.add_section()
         by_method = {row["method"]: row for row in cells}
         names = [str(value) if place or key[0] != last else "" for place, value in enumerate(key)]
-        table.add_row(*names, *(cell(by_method[method]) if method in by_method else "-" for method in methods))
+        figures_of = [cell(by_method[method]) if method in by_method else "-" for method in methods]
+        table.add_row(*names, *figures_of, *([_number(cells[0]["chance"], cells[0]["metric"])] if chance else []))
         last = key[0]
     return table
 

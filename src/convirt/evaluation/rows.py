@@ -46,7 +46,8 @@ class Row(Mapping[str, Any]):
     """`paper` or `logistic`; None where nothing was trained."""
     fraction: float | None
     """Share of the training labels."""
-    n_train: int = 0
+    n_train: int | None = None
+    """Labelled training images; None where a verb has no use for them."""
     n_test: int
     n_patients: int
     mean: float
@@ -70,7 +71,7 @@ class Row(Mapping[str, Any]):
     @cached_property
     def _values(self) -> Plain:
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "extra"}
-        absent = [name for name in ("setting", "resamples_used") if values[name] is None]
+        absent = [name for name in ("setting", "n_train", "resamples_used") if values[name] is None]
         return {name: value for name, value in values.items() if name not in absent} | dict(self.extra)
 
     def __getitem__(self, name: str) -> Any:
@@ -132,7 +133,7 @@ def build(
         figures: The metric of each method, all of the resamples of one plan.
         common: What every row and comparison says: task, space, head, fraction.
         metric: Name of the metric.
-        chance: What no knowledge of the image scores.
+        chance: What no knowledge of the image scores; a method may have its own among its `extra` values.
         chance_is: What is meant by that.
         baselines: Methods that the others are compared with.
         counts: What every row says and no comparison.
@@ -140,10 +141,17 @@ def build(
     known = {one.name for one in fields(Row)}
     rows = []
     for method, figure in figures.items():
-        values = {**common, **(counts or {}), **figure.summary(), **figure.extra}
+        values = {
+            "chance": chance,
+            "chance_is": chance_is,
+            **common,
+            **(counts or {}),
+            **figure.summary(),
+            **figure.extra,
+        }
         own = {name: value for name, value in values.items() if name in known}
         extra = {name: value for name, value in values.items() if name not in known}
-        rows.append(Row(method=method, metric=metric, chance=chance, chance_is=chance_is, extra=extra, **own))
+        rows.append(Row(method=method, metric=metric, extra=extra, **own))
     return rows, [{**common, "metric": metric, **row} for row in compare(figures, baselines)]
 
 
