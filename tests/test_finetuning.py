@@ -12,7 +12,7 @@ from PIL import Image
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
-from convirt.evaluation import finetuning, linear, protocol
+from convirt.evaluation import linear, protocol, saved_tuning
 from convirt.evaluation.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
 from convirt.evaluation.inputs.images import read_canvases
 from convirt.evaluation.inputs.units import pool_views
@@ -211,8 +211,8 @@ def test_classify_in_both_settings_and_again(archive, tmp_path, monkeypatch, cap
     assert [path.name[:8] for path in kept] == ["run-1-0-", "run-1-1-"]
     # Done cells are not trained again; a damaged one, and one of other settings, are.
     trained = []
-    real = finetuning.fine_tune
-    monkeypatch.setattr(finetuning, "fine_tune", lambda *given: trained.append(given[3]) or real(*given))
+    real = saved_tuning.fine_tune
+    monkeypatch.setattr(saved_tuning, "fine_tune", lambda *given: trained.append(given[3]) or real(*given))
     again = classify(["run"], **asked, settings=("linear", "finetuned"))
     assert trained == []
     assert [row["mean"] for row in again.rows] == [row["mean"] for row in first.rows]
@@ -238,7 +238,7 @@ def test_a_stop_in_the_middle_loses_one_cell_at_most(archive, tmp_path, monkeypa
     install(monkeypatch, model_of())
     asked = {**archive, **QUICK, "label_column": "finding", "seeds": 3, "settings": ("finetuned",)}
     whole = classify(["run"], **asked, out=tmp_path / "whole")
-    real, trained = finetuning.fine_tune, []
+    real, trained = saved_tuning.fine_tune, []
 
     def stopped(*given):
         if len(trained) == 2:
@@ -246,10 +246,10 @@ def test_a_stop_in_the_middle_loses_one_cell_at_most(archive, tmp_path, monkeypa
         trained.append(given[3])
         return real(*given)
 
-    monkeypatch.setattr(finetuning, "fine_tune", stopped)
+    monkeypatch.setattr(saved_tuning, "fine_tune", stopped)
     with pytest.raises(KeyboardInterrupt):
         classify(["run"], **asked, out=tmp_path / "parts")
-    monkeypatch.setattr(finetuning, "fine_tune", real)
+    monkeypatch.setattr(saved_tuning, "fine_tune", real)
     assert not (tmp_path / "parts" / "metrics.json").exists()
     parts = classify(["run"], **asked, out=tmp_path / "parts")
     assert [row["seeds"] for row in parts.rows] == [row["seeds"] for row in whole.rows]

@@ -165,9 +165,10 @@ def _train(
     out: Path,
     batch_size: int,
 ) -> _Trained:
-    from convirt.evaluation.finetuning import Tower, train_finetuned
+    from convirt.evaluation.finetuning import Tower
     from convirt.evaluation.inputs.images import encode_images, read_canvases
     from convirt.evaluation.linear import train_linear
+    from convirt.evaluation.saved_tuning import train_finetuned
 
     outcomes: Outcomes = {}
     first = np.unique(pooled.index_N, return_index=True)[1]

@@ -82,10 +82,10 @@ def finetune(
     )
 
     from convirt.evaluation.findings import evaluate
-    from convirt.evaluation.finetuning import Examples, FineTuning, Tower, cell_key
+    from convirt.evaluation.finetuning import Examples, FineTuning, Tower
     from convirt.evaluation.inputs.images import read_canvases
     from convirt.evaluation.inputs.units import pool_views
-    from convirt.evaluation.saved_tuning import save_encoder, train_on_disk
+    from convirt.evaluation.saved_tuning import cell_key, save_encoder, train_on_disk
     from convirt.model import load
 
     kept = without(opened.table, exclude, patients=exclude_patients)

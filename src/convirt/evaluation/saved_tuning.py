@@ -1,17 +1,32 @@
-"""Fine-tuning on disk: its state between two epochs, and the encoder that it leaves behind."""
+"""Fine-tuning on disk: finished ones of `classify`, and of `finetune` the state between two epochs and the encoder."""
 
+import hashlib
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from convirt.atomic import disk_errors, latest_complete, write_bytes
 from convirt.config import PretrainConfig
 from convirt.errors import InputError
-from convirt.evaluation.finetuning import Classifier, FineTuning
+from convirt.evaluation.finetuning import Classifier, Examples, FineTuning, Tower, fine_tune
+from convirt.evaluation.inputs.images import Canvases
+from convirt.evaluation.inputs.units import Pooled
+from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Outcomes, Place
+from convirt.jobs import Job
 from convirt.methods import Method
 from convirt.training.checkpoint import (
     OPTIMISER,
@@ -26,7 +41,111 @@ from convirt.training.optimiser import optimiser_tensors, restore_optimiser
 if TYPE_CHECKING:
     from convirt.data.loading.loader import Batch
 
+CELLS = "cells"
+OUTCOME = "outcome.npz"
 BEST_SO_FAR = "best_so_far.safetensors"
+
+
+def train_finetuned(
+    towers: Mapping[str, Tower], canvases: Canvases, pooled: Pooled, protocol: ClassificationProtocol, out: Path
+) -> Outcomes:
+    """Fine-tune every method on every fraction with every seed.
+
+    Args:
+        towers: Image encoders by method.
+        canvases: Every image.
+        pooled: Labels and splits, and which images are one row.
+        protocol: What to train.
+        out: Results folder; each is a job with a folder in its folder `cells`, and is not trained again once done.
+
+    Raises:
+        InputError: Training diverges, or the folder cannot be written.
+    """
+    subsets = {fraction: protocol.subsets(pooled.table, fraction) for fraction in protocol.fractions}
+    outcomes: Outcomes = {}
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("fine-tuning", total=len(towers) * len(subsets) * len(protocol.seeds))
+        for fraction in protocol.fractions:
+            place = Place(setting="finetuned", head="paper", fraction=fraction)
+            for name, tower in towers.items():
+                examples = Examples(canvases=canvases, size=tower.size, pooled=pooled)
+                done = []
+                for subset, seed in zip(subsets[fraction], protocol.seeds, strict=True):
+                    progress.update(bar, description=f"fine-tuning {name}, {100 * fraction:g} %, seed {seed}")
+                    cell = f"{re.sub(r'[^A-Za-z0-9_.]+', '_', name)}-{fraction:g}-{seed}"
+                    done.append(_cell(out / CELLS, cell, tower, examples, subset, seed, protocol))
+                    progress.advance(bar)
+                outcomes.setdefault(place, {})[name] = Outcome.stack(done)
+    return outcomes
+
+
+def _cell(
+    cells: Path,
+    name: str,
+    tower: Tower,
+    examples: Examples,
+    subset: NDArray[np.int64],
+    seed: int,
+    protocol: ClassificationProtocol,
+) -> Outcome:
+    """One fine-tuning as a job: kept from an earlier call, or trained now."""
+    key = cell_key(tower, examples, subset, seed, protocol)
+
+    def work(folder: Path) -> None:
+        # A version before 0.2 kept a file where there is a folder now.
+        outcome = _read_outcome(folder.with_name(f"{folder.name}.npz"), key)
+        if outcome is None:
+            outcome = fine_tune(tower, examples, subset, seed, protocol)
+        buffer = io.BytesIO()
+        np.savez(buffer, key=key, test=outcome.test_SNC, val=outcome.val_SNC, selected=json.dumps(outcome.selected))
+        with disk_errors(folder):
+            write_bytes(folder / OUTCOME, buffer.getvalue())
+
+    job = Job(name=f"{name}-{key[:12]}", work=work, inputs=lambda: {"key": key})
+    job.run(cells)
+    kept = _read_outcome(cells / job.name / OUTCOME, key)
+    if kept is None:  # damaged since
+        shutil.rmtree(cells / job.name)
+        job.run(cells)
+        kept = _read_outcome(cells / job.name / OUTCOME, key)
+    assert kept is not None, "written just now"
+    return kept
+
+
+def _read_outcome(path: Path, key: str) -> Outcome | None:
+    """A kept outcome; None where there is none, or one that cannot be read or is of something else."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as kept:
+            if str(kept["key"]) != key:
+                return None
+            return Outcome(test_SNC=kept["test"], val_SNC=kept["val"], selected=json.loads(str(kept["selected"])))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def cell_key(
+    tower: Tower, examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol
+) -> str:
+    """Hash of everything that the result of one fine-tuning depends on."""
+    table, pooled = examples.table, examples.pooled
+    settings: dict[str, Any] = {
+        "encoder": tower.fingerprint,
+        "size": tower.size,
+        "device": tower.device.type,
+        "images": examples.canvases.sha256,
+        "seed": seed,
+        "multi_label": table.multi_label,
+        "schedule": asdict(protocol.schedule),
+        "warmup": [protocol.warmup_steps, protocol.warmup_rate],
+        "max_steps": protocol.max_steps,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    trained_NC = table.targets_NC[table.splits_N != "test"]  # labels of test rows have no part in it
+    for array in (subset, trained_NC, np.char.encode(table.splits_N, "utf-8")):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    if pooled.column is not None:
+        digest.update(pooled.index_N.tobytes())
+    return digest.hexdigest()
 
 
 class FineTuned(Method):
