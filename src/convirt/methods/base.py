@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from convirt import transforms
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches, validation_batches
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches
 from convirt.encoders import ImageEncoder, TextEncoder
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class Method(nn.Module):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build every module.
 
@@ -86,14 +85,14 @@ class Method(nn.Module):
         return cls(config, folder=folder)
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> TrainingBatches:
         """The batches that `loss` is given in training."""
         return TrainingBatches(corpus, config.optimiser.batch_size, config.seed)
 
     @classmethod
-    def validation_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> ValidationBatches:
         """The fixed batches that `evaluate` is given."""
-        return validation_batches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
+        return ValidationBatches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
 
     @abstractmethod
     def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:

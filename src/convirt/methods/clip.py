@@ -13,9 +13,8 @@ from convirt.methods.two_towers import TwoTowers, agreement
 from convirt.objectives import scaled_contrastive_loss
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class CLIP(TwoTowers):
@@ -26,7 +25,7 @@ class CLIP(TwoTowers):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build both towers and the temperature.
 

@@ -18,9 +18,8 @@ from convirt.methods.two_towers import TwoTowers
 from convirt.objectives import binary_pair_loss, draw_fakes
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class ContrastiveBinary(TwoTowers):
@@ -35,7 +34,7 @@ class ContrastiveBinary(TwoTowers):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build both towers and the head.
 

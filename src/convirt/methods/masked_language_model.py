@@ -19,9 +19,8 @@ from convirt.methods.base import Method
 from convirt.objectives import hide_pieces, masked_language_loss
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class VocabularyHead(nn.Module):
@@ -54,7 +53,7 @@ class MaskedLanguageModel(Method):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build the text encoder and the head.
 
@@ -89,14 +88,14 @@ class MaskedLanguageModel(Method):
         return parameter.ndim > 1
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> TrainingBatches:
         """Batches of reports; no image is decoded."""
         batches = super().training_batches(corpus, config)
         batches.with_images = False
         return batches
 
     @classmethod
-    def validation_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> ValidationBatches:
         """Fixed batches of reports; no image is decoded."""
         batches = super().validation_batches(corpus, config)
         batches.with_images = False

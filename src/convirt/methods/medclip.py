@@ -18,7 +18,7 @@ from convirt.data.findings import (
     load_findings_lexicon,
     parse_findings_lexicon,
 )
-from convirt.data.loading.decoupled import DecoupledBatches
+from convirt.data.loading.loader import DecoupledBatches
 from convirt.errors import InputError
 from convirt.methods.temperature import LearnedTemperature
 from convirt.methods.two_towers import TwoTowers
@@ -27,9 +27,8 @@ from convirt.objectives import matching_entropy, semantic_matching_loss
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch, TrainingBatches
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 LEXICON = "findings.toml"
 
@@ -45,7 +44,7 @@ class MedCLIP(TwoTowers):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build both towers and the temperature; read the lexicon, which checkpoints keep.
 
@@ -66,7 +65,7 @@ class MedCLIP(TwoTowers):
             )
 
     @classmethod
-    def training_batches(cls, corpus: "Corpus | StreamedCorpus", config: PretrainConfig) -> "TrainingBatches":
+    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> "TrainingBatches":
         """Batches whose images and sentences are drawn independently of each other (section 3.1)."""
         return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
 

@@ -22,9 +22,8 @@ from convirt.methods.two_views import TwoViews
 from convirt.objectives import queue_contrastive_loss
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class MoCo(TwoViews):
@@ -40,7 +39,7 @@ class MoCo(TwoViews):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         super().__init__(config, folder=folder)
         assert isinstance(config.objective, MoCoObjective)

@@ -24,8 +24,7 @@ from convirt.encoders import (
 from convirt.methods.base import Method, encode_sentences, encode_views
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class TwoTowers(Method):
@@ -39,7 +38,7 @@ class TwoTowers(Method):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder."""
         super().__init__(config, folder=folder)

@@ -15,9 +15,8 @@ from convirt.encoders import ImageEncoder, Projection, build_image_encoder, load
 from convirt.methods.base import Method
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class TwoViews(Method):
@@ -30,7 +29,7 @@ class TwoViews(Method):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build both from initial weights, or the encoder from the architecture file of a checkpoint folder."""
         super().__init__(config, folder=folder)

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from convirt.atomic import atomic_folder, check_writable, latest_complete, write_json
 from convirt.config import PretrainConfig
-from convirt.data.corpora import Corpus
+from convirt.data.corpora import open_corpus
 from convirt.data.loading.loader import TrainingBatches, ValidationBatches
-from convirt.data.loading.streaming import StreamedCorpus, open_corpus
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training.checkpoint import (
@@ -123,7 +123,7 @@ def _fit(
     )
 
 
-def run_metrics(trainer: Trainer, corpus: Corpus | StreamedCorpus) -> dict[str, Any]:
+def run_metrics(trainer: Trainer, corpus: AnyCorpus) -> dict[str, Any]:
     """What `metrics.json` says of a finished run."""
     config, seconds = trainer.config, trainer.training_seconds
     return {
@@ -159,7 +159,7 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise InputError(f"{out} is not empty and holds no run; choose another --out")
 
 
-def _check_same(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCorpus) -> None:
+def _check_same(out: Path, config: PretrainConfig, corpus: AnyCorpus) -> None:
     """Refuse to resume with other settings or other data than the run was started with."""
     before, now = _flat(asdict(read_config(out))), _flat(asdict(config))
     for name in now:
@@ -173,16 +173,11 @@ def _check_same(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCorp
             f"{out} was started on another corpus than {corpus.path} (the fingerprints differ); "
             "resume with the corpus it was started on"
         )
-    if read_json(out / CORPUS).get("order", WHOLE) != (order := _order(corpus)):
+    if read_json(out / CORPUS).get("order", WHOLE) != corpus.order:
         raise InputError(
             f"{out} was started on the same pairs, but visits them in another order than {corpus.path} gives "
-            f"({order}); resume with the corpus or the export it was started on"
+            f"({corpus.order}); resume with the corpus or the export it was started on"
         )
-
-
-def _order(corpus: Corpus | StreamedCorpus) -> str:
-    """What the order of a run depends on, beside its settings and the corpus' content."""
-    return corpus.layout if isinstance(corpus, StreamedCorpus) else WHOLE
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -195,7 +190,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCorpus) -> None:
+def _open_folder(out: Path, config: PretrainConfig, corpus: AnyCorpus) -> None:
     """Make the folder of a new run, whole or not at all; note what a resumed run may have changed."""
     if (out / CONFIG).is_file():
         write_json(out / CONFIG, asdict(config))
@@ -204,7 +199,7 @@ def _open_folder(out: Path, config: PretrainConfig, corpus: Corpus | StreamedCor
         out.rmdir()  # it is empty
     with atomic_folder(out, replace=True) as new:
         about = {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "pairs": len(corpus)}
-        write_json(new / CORPUS, about | {"order": _order(corpus)})
+        write_json(new / CORPUS, about | {"order": corpus.order})
         write_json(new / CONFIG, asdict(config))
 
 

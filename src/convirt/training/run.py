@@ -3,8 +3,7 @@
 import time
 from pathlib import Path
 
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches
-from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches, read_ahead
 from convirt.training.interrupt import Interrupted, StopRequest
 from convirt.training.logs import Display, RunLog
 from convirt.training.trainer import Trainer

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import track
 
-from convirt.data.corpora import SPLITS, Corpus
+from convirt.data.corpora import Corpus
 from convirt.data.loading.remote import Remote
 from convirt.data.loading.sampling import number_patients
 from convirt.data.loading.streaming import (
@@ -30,10 +31,9 @@ from convirt.data.loading.streaming import (
     KIND,
     ShardFile,
     StreamedCorpus,
-    shard_record,
 )
 from convirt.data.records import Pair
-from convirt.data.shards import Fingerprint, pair_digest, sealed
+from convirt.data.shards import SPLITS, Fingerprint, pair_digest, sealed
 from convirt.errors import InputError
 
 AUDIT = "audit.json"
@@ -176,7 +176,7 @@ def _finish(corpus: Corpus, remote: Remote, files: list[ShardFile], order: np.nd
         "kind": KIND,
         "format": FORMAT,
         "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
-        "shards": [shard_record(file) for file in files],
+        "shards": [asdict(file) for file in files],
     }
     standing = remote.sizes()
     if short := [file.file for file in files if standing.get(file.file) != file.bytes]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
-from convirt.data.tables import read_table as read_source
-from convirt.data.tables import require_columns, row_of, select_rows
+from convirt.data.tables import read_frame, row_of
 from convirt.errors import InputError
 from convirt.evaluation.statistics.metrics import one_hot
 
@@ -175,21 +174,6 @@ def read_table(
         pools_N=frame[pool_column].to_numpy(dtype=str) if pool_column else None,
         attributes={role: frame[column].to_numpy(dtype=str) for role, column in (attribute_columns or {}).items()},
     )
-
-
-def read_frame(path: str | Path, columns: Sequence[str], where: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
-    """A table's rows that meet the conditions, stripped text without gaps, and the hash of its file.
-
-    Raises:
-        InputError: No such table, column or row, or a row that does not fit the header.
-    """
-    source = read_source(path)
-    if source.malformed:
-        row, problem = next(iter(source.malformed.items()))
-        raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
-    require_columns(source, columns)
-    frame = source.frame[select_rows(source, where)]
-    return frame.apply(lambda column: column.str.strip()), source.sha256
 
 
 def _targets(

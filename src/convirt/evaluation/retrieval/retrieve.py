@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convirt.data.benchmarks.folder import Protocol, first_given
+from convirt.data.tables import read_frame
 from convirt.errors import InputError
 from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.pooling import Pooled, pool_views
-from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
+from convirt.evaluation.inputs.table import SPLITS, LabelledTable
 from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
 from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
 from convirt.evaluation.retrieval.scorers import TextScorer, Unnormalised, has_head, text_scorers

@@ -13,8 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from convirt.data.tables import read_frame
 from convirt.errors import InputError
-from convirt.evaluation.inputs.table import read_frame
 
 BUILT_IN = ("chexpert", "phantom")
 _ROLES = ("positive", "negative", "class")

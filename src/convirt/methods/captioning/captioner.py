@@ -22,9 +22,8 @@ from convirt.methods.captioning.decoding import Decoder, beam_search
 from convirt.methods.captioning.vocabulary import PAD, Vocabulary, report_words
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import Batch
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
 
 
 class Captioner(Method):
@@ -43,7 +42,7 @@ class Captioner(Method):
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "Corpus | StreamedCorpus | None" = None,
+        corpus: "AnyCorpus | None" = None,
     ) -> None:
         """Build every module; a run that starts takes its vocabulary from the corpus' training reports.
 
