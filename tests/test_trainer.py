@@ -281,7 +281,7 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_left(
 ) -> None:
     out = tmp_path / "run"
     config = tiny_config()
-    refused("no prepared corpus", config, tmp_path / "none", out)
+    refused("not a prepared corpus", config, tmp_path / "none", out)
     refused("too few for a batch", tiny_config(optimiser=OptimiserConfig(batch_size=64)), tiny_corpus, out)
     refused("validation share", config, write_corpus(tmp_path / "bare", val=0), out)
     with pytest.raises(InputError, match=r"method 'magic' is unknown; known are .*convirt"):

@@ -127,7 +127,7 @@ class Remote:
             except (TypeError, AttributeError, NameError):
                 raise
             except Exception as error:  # each of fsspec's services has errors of its own
-                trouble = _describe(error)
+                trouble = describe(error)
                 if remedy := _final(error):
                     raise InputError(f"{self.place}/{name} {remedy}") from error
                 continue
@@ -197,10 +197,11 @@ def _refusals(what: str, remedy: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{what} ({_describe(error)}); {remedy}") from error
+        raise InputError(f"{what} ({describe(error)}); {remedy}") from error
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """The kind of an error and its text, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' if text else ''}{text[:300]}"
 
@@ -211,13 +212,13 @@ def _final(error: Exception) -> str:
     if isinstance(error, FileNotFoundError) or status == 404:
         return "is missing; export the corpus anew, or correct the address"
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
-        return f"may not be read ({_describe(error)}); give credentials by the environment"
+        return f"may not be read ({describe(error)}); give credentials by the environment"
     if isinstance(error, requests.exceptions.SSLError):
-        return f"cannot be read ({_describe(error)}); set REQUESTS_CA_BUNDLE to the file of the server's authority"
+        return f"cannot be read ({describe(error)}); set REQUESTS_CA_BUNDLE to the file of the server's authority"
     if isinstance(error, InputError | ImportError | ValueError):
         return f"cannot be read: {error}"
     if 400 <= status < 500 and status not in _PASSING:
-        return f"cannot be read ({_describe(error)}); correct the address"
+        return f"cannot be read ({describe(error)}); correct the address"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address of fsspec.
+"""Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address.
 
 An export is a folder of `corpus.json` (as that of a corpus on disk, with the sizes and hashes of all shards),
 `index.parquet` (of every pair: its patient as a number, how many images and sentences it has, its place in the corpus
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from convirt.data.loading.remote import Remote, is_address
+from convirt.data.loading.remote import Remote, describe, is_address
 from convirt.data.records import Pair
 from convirt.data.shards import SCHEMA, SPLITS, indices_of_split, sealed
 from convirt.errors import InputError
@@ -96,12 +96,11 @@ class StreamedCorpus:
 
     def _hold_nothing(self) -> None:
         self._held: dict[int, Future[bytes] | pa.Table] = {}  # a shard is parsed by who first needs a pair of it
-        self._wanted: dict[int, None] = {}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": {}, "_wanted": {}, "_gate": None}
+        return {**self.__dict__, "_held": {}, "_gate": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -109,7 +108,7 @@ class StreamedCorpus:
 
     @classmethod
     def open(cls, place: str) -> "StreamedCorpus":
-        """Open an export at an address of fsspec, or in a folder.
+        """Open an export at an address, or in a folder.
 
         Raises:
             InputError: There is none, it is damaged or out of reach, or another version of convirt wrote it.
@@ -137,8 +136,7 @@ class StreamedCorpus:
         except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
             if isinstance(error, InputError):
                 raise
-            said = " ".join(str(error).split())[:300]
-            raise InputError(f"{place} is a damaged export ({type(error).__name__}: {said}); {remedy}") from error
+            raise InputError(f"{place} is a damaged export ({describe(error)}); {remedy}") from error
 
     def check(self, *, whole: bool = False) -> None:
         """Verify that the shards are there, on this machine with their sizes; each is hashed whenever it is read.
@@ -151,8 +149,7 @@ class StreamedCorpus:
         """
         there = self._remote.sizes() if self._remote.local is not None else None
         for file in self._files:
-            if there is not None and there.get(file.file) != file.bytes:
-                found = there.get(file.file)
+            if there is not None and (found := there.get(file.file)) != file.bytes:
                 what = "is missing" if found is None else f"has {found} bytes, should have {file.bytes}"
                 raise InputError(f"{self.path}/{file.file} {what}; export the corpus anew")
             if whole:
@@ -175,13 +172,8 @@ class StreamedCorpus:
         Raises:
             InputError: The shard is missing, damaged or out of reach.
         """
-        self._leave_parent()
-        shard = int(self.shards[index])
-        if shard not in self._held:  # it was not expected: few such are kept
-            for held in [held for held in self._held if held not in self._wanted][_AT_ONCE - 1 :]:
-                self._let_go(held)
-        row = self._shard(shard).slice(int(self._rows[index]), 1).to_pylist()[0]
-        return Pair.from_row(row)
+        shard = self._shard(int(self.shards[index]))
+        return Pair.from_row(shard.slice(int(self._rows[index]), 1).to_pylist()[0])
 
     def reports(self, split: str) -> Iterator[tuple[str, ...]]:
         """Read the sentences of each pair of a split, in any order; each shard of the split is fetched whole, once."""
@@ -194,40 +186,23 @@ class StreamedCorpus:
 
     def expect(self, shards: np.ndarray) -> None:
         """Fetch shards in the background, the most urgent first, and let go of all others."""
-        self._leave_parent()
-        self._wanted = dict.fromkeys(map(int, shards))
-        for shard in [held for held in self._held if held not in self._wanted]:
-            self._let_go(shard)
-        for shard in self._wanted:
-            self._fetch(shard)
+        if self._process != os.getpid():  # forked: the threads that would deliver what is under way are not here
+            self._hold_nothing()
+        wanted = [int(shard) for shard in shards]
+        for shard in self._held.keys() - set(wanted):
+            if isinstance(held := self._held.pop(shard), Future):
+                held.cancel()
+        for shard in wanted:
+            if shard not in self._held:
+                promise: Future[bytes] = Future()
+                self._held[shard] = promise
+                # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut
+                # off when the interpreter ends, and must not be amid Arrow's C++ then: it fetches, and parses nothing.
+                threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
 
     def held(self) -> int:
         """How many shards are held, or on their way."""
         return len(self._held)
-
-    def _leave_parent(self) -> None:
-        """After a fork, forget what the parent has under way: its threads, which would deliver it, are not here."""
-        if self._process != os.getpid():
-            self._hold_nothing()
-
-    def _let_go(self, shard: int) -> None:
-        if isinstance(held := self._held.pop(shard), Future):
-            held.cancel()
-
-    def _shard(self, shard: int) -> pa.Table:
-        held = self._fetch(shard)
-        if isinstance(held, Future):
-            held = self._held[shard] = self._parse(self._files[shard], held.result())
-        return held
-
-    def _fetch(self, shard: int) -> "Future[bytes] | pa.Table":
-        if shard not in self._held:
-            promise: Future[bytes] = Future()
-            self._held[shard] = promise
-            # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut
-            # off when the interpreter ends, and must not be amid Arrow's C++ then: it fetches, and parses nothing.
-            threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
-        return self._held[shard]
 
     def _deliver(self, file: ShardFile, promise: "Future[bytes]") -> None:
         with self._gate:
@@ -238,13 +213,20 @@ class StreamedCorpus:
             except BaseException as error:
                 promise.set_exception(error)
 
-    def _parse(self, file: ShardFile, data: bytes) -> pa.Table:
+    def _shard(self, shard: int) -> pa.Table:
+        """A shard; one that was not expected takes the place of all that were."""
+        if shard not in self._held or self._process != os.getpid():
+            self.expect(np.array([shard]))
+        if isinstance(held := self._held[shard], pa.Table):
+            return held
+        file, data = self._files[shard], held.result()
         try:
             table = _read_parquet(data, SCHEMA)
         except (pa.ArrowException, ValueError, OSError) as error:
             raise InputError(f"{self.path}/{file.file} is a damaged shard ({error}); export the corpus anew") from error
         if len(table) != file.pairs:
             raise InputError(f"{self.path}/{file.file} has {len(table)} pairs, should have {file.pairs}; export anew")
+        self._held[shard] = table
         return table
 
 
