@@ -393,6 +393,16 @@ def test_what_passes_is_asked_for_again(server: FileServer, disk: Corpus, caplog
     assert "503" in caplog.text
 
 
+def test_a_busy_server_is_given_the_time_that_it_asks_for(server: FileServer, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    server.faults["corpus.json"], server.retry_after = [429, 503], "7"
+    Remote(f"{server.url}/corpus").read("corpus.json")
+    server.faults["corpus.json"], server.retry_after = [429, 500], "86400"
+    Remote(f"{server.url}/corpus").read("corpus.json")
+    assert waits == [7, 7, 60, 0.02]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     ("fault", "said", "asked"),

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from convirt.data.corpora import decode
-from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_views
+from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_image_and_sentence
 from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
 
@@ -123,7 +123,7 @@ class Batches(Dataset[Batch]):
         epoch, place = divmod(step, self._length)
         indices = self.epoch(epoch)[place]
         images, texts = (lengths[indices] for lengths in self._lengths)
-        chosen = draw_views(images, texts, derive_seed(self.seed, step, "views"))
+        chosen = draw_image_and_sentence(images, texts, derive_seed(self.seed, step, "views"))
         drawn: list[Tensor] = []
         sentences: list[str] = []
         reports: list[tuple[str, ...]] = []

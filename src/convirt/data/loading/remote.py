@@ -19,6 +19,7 @@ import fsspec
 import requests
 
 from convirt.atomic import atomic_file, write_bytes
+from convirt.data.sources.http import TIMEOUT, Refused, Transient, check_status, explain
 from convirt.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,9 @@ CACHE_GIB = "CONVIRT_CACHE_GIB"
 ATTEMPTS = 7
 """How often a file is asked for."""
 FIRST_WAIT = 0.5
-"""Seconds before the second attempt; each further wait is twice as long, so that half a minute is waited in all."""
-_TIMEOUT = (30, 60)  # seconds to connect, and seconds without a byte
-_PASSING = (408, 425, 429)  # statuses below 500 after which another attempt may succeed
+"""Seconds before the second attempt; each further wait is twice as long, so that half a minute is waited in all, unless
+the server asks for more."""
+_LONGEST_WAIT = 60.0  # seconds, whatever the server asks for
 _BUCKETS = {
     "s3",
     "s3a",
@@ -117,17 +118,17 @@ class Remote:
         if kept and sha256 and (data := kept.get(sha256)) is not None:
             return data
         attempts = ATTEMPTS if self.local is None else 1  # a disk gives the same bytes again
-        trouble = ""
+        trouble, asked = "", 0.0
         for attempt in range(attempts):
             if attempt:
                 log.warning("%s/%s: %s; asking again", self.place, name, trouble)
-                time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+                time.sleep(max(FIRST_WAIT * 2 ** (attempt - 1), min(asked, _LONGEST_WAIT)))
             try:
                 data = self._read_once(name)
             except (TypeError, AttributeError, NameError):
                 raise
             except Exception as error:  # each of fsspec's services has errors of its own
-                trouble = describe(error)
+                trouble, asked = describe(error), getattr(error, "wait", None) or 0.0
                 if remedy := _final(error):
                     raise InputError(f"{self.place}/{name} {remedy}") from error
                 continue
@@ -144,9 +145,7 @@ class Remote:
 
     def _read_once(self, name: str) -> bytes:
         if self._on_web:  # a connection of its own: none is shared by threads, or with the parent after a fork
-            response = requests.get(f"{self.place}/{name}", timeout=_TIMEOUT)
-            response.raise_for_status()
-            return response.content
+            return check_status(requests.get(f"{self.place}/{name}", timeout=TIMEOUT)).content
         filesystem, root = self._open()
         return bytes(filesystem.cat_file(f"{root}/{name}"))
 
@@ -202,13 +201,15 @@ def _refusals(what: str, remedy: str) -> Iterator[None]:
 
 def describe(error: Exception) -> str:
     """The kind of an error and its text, in one line."""
+    if isinstance(error, Transient | Refused | requests.RequestException):
+        return explain(error)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' if text else ''}{text[:300]}"
 
 
 def _final(error: Exception) -> str:
     """The message for an error that another attempt would not mend; empty if it might."""
-    status = getattr(getattr(error, "response", None), "status_code", None) or 0
+    status = error.status if isinstance(error, Refused) else 0
     if isinstance(error, FileNotFoundError) or status == 404:
         return "is missing; export the corpus anew, or correct the address"
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
@@ -217,7 +218,7 @@ def _final(error: Exception) -> str:
         return f"cannot be read ({describe(error)}); set REQUESTS_CA_BUNDLE to the file of the server's authority"
     if isinstance(error, InputError | ImportError | ValueError):
         return f"cannot be read: {error}"
-    if 400 <= status < 500 and status not in _PASSING:
+    if 400 <= status < 500:
         return f"cannot be read ({describe(error)}); correct the address"
     return ""
 

@@ -213,7 +213,7 @@ class Schedule:
         return np.concatenate([in_use, self.shards[begun : begun + ahead]])
 
 
-def draw_views(images: np.ndarray, sentences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_image_and_sentence(images: np.ndarray, sentences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image and one sentence of each pair of a batch, uniformly.
 
     Args:
