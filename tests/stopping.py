@@ -49,8 +49,9 @@ def _train(config: PretrainConfig, corpus: Path, out: Path, moment: str, step: i
 
 def _arm(number: int, place: str, at: int) -> None:
     """Have this process signalled at a place in the code, the first time it is reached after `at` steps."""
-    from convirt.training import checkpoint, run
+    from convirt.training import checkpoint
     from convirt.training.logs import RunLog
+    from convirt.training.pretrain import Run
     from convirt.training.trainer import Trainer
 
     reached: list[bool] = []
@@ -81,18 +82,18 @@ def _arm(number: int, place: str, at: int) -> None:
         log._file.write(b'{"event": "st')
         log._file.flush()
 
-    def half_file(tensors: Any, path: Path) -> None:
+    def half_file(path: Path, tensors: Any) -> None:
         path.write_bytes(b"\x40\x01\x00\x00\x00\x00\x00\x00{")
 
     Trainer.train_step = step_then  # type: ignore[method-assign]
     if place == "row":
         RunLog.row = struck(half_row, RunLog.row)  # type: ignore[method-assign]
     elif place == "weights":
-        checkpoint.save_file = struck(half_file, checkpoint.save_file)
+        checkpoint.write_tensors = struck(half_file, checkpoint.write_tensors)
     elif place == "validation":
         Trainer.validate = struck(None, Trainer.validate)  # type: ignore[method-assign]
     elif place == "best":
-        run.Run.save_last = struck(None, run.Run.save_last)  # type: ignore[method-assign]
+        Run.save_last = struck(None, Run.save_last)  # type: ignore[method-assign]
     elif place == "swap":
         rename = Path.rename
 

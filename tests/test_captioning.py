@@ -12,7 +12,7 @@ import torch
 
 import convirt
 from conftest import read_log
-from convirt.config import AttentionLSTMObjective, ImageEncoderConfig, MeshedTransformerObjective, TransformConfig
+from convirt.config import ImageEncoderConfig, TransformConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import Batch
 from convirt.errors import InputError
@@ -20,6 +20,7 @@ from convirt.methods import METHODS
 from convirt.methods.captioning import Captioner
 from convirt.methods.captioning.vocabulary import UNKNOWN, report_words
 from convirt.recipes import RECIPES
+from convirt.recipes.captioning import AttentionLSTMObjective, MeshedTransformerObjective
 from tiny_captioners import LSTM, METHOD_NAMES, OBJECTIVES, TRANSFORMER, MakeConfig, make_batch, make_captioner
 
 

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -183,20 +185,20 @@ def test_a_full_disk_ends_a_run_with_one_line_and_it_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write, calls = checkpoint.save_file, []
+    write, calls = checkpoint.write_tensors, []
 
-    def full(tensors: dict[str, Any], path: Path) -> None:
+    def full(path: Path, tensors: dict[str, Any]) -> None:
         calls.append(path)
         if len(calls) > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(tensors, path)
+        write(path, tensors)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     run = tmp_path / "run"
     with pytest.raises(InputError, match="No space left on device"):
         pretrain(tiny_config(), tiny_corpus, run)
     assert read_config(run / "last") == tiny_config()
-    monkeypatch.setattr(checkpoint, "save_file", write)
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
     pretrain(tiny_config(), tiny_corpus, run, resume=True)
     assert contents(run / "last")["model.safetensors"] == contents(tiny_run / "last")["model.safetensors"]
 
@@ -212,3 +214,10 @@ def test_a_full_disk_is_named_when_the_log_meets_it_first(
     monkeypatch.setattr(RunLog, "row", full)
     with pytest.raises(InputError, match=r"the disk is full \(\d+ MiB free\)"):
         pretrain(tiny_config(), tiny_corpus, tmp_path / "run")
+
+
+def test_the_files_of_a_checkpoint_have_the_rights_that_the_umask_leaves(tiny_run: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (*(tiny_run / "best").glob("*.*"), *(tiny_run / "last").glob("*.*")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask, path

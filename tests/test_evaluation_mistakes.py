@@ -167,7 +167,7 @@ def test_devices_that_are_not_there(tiny_run, monkeypatch):
     for device in ("cuda", "cuda:1"):
         refused(
             lambda device=device: load(tiny_run, device=device),
-            f"device '{device}' was asked for, but PyTorch finds no GPU; use --device cpu or auto",
+            f"device '{device}' was asked for, but PyTorch finds no GPU; take 'cpu' or 'auto'",
         )
     refused(lambda: load(tiny_run, device="tpu"), "device 'tpu' cannot be used; use auto, cpu or cuda")
     model = load(tiny_run, device="cpu")

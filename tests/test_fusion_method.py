@@ -45,8 +45,13 @@ class Fusion(TwoTowers):
 
     queue_QD: Tensor
 
-    def __init__(self, config: PretrainConfig, *, folder: Path | None = None, corpus: Any = None) -> None:
-        super().__init__(config, folder=folder)
+    title = "Fusion"
+    objective_class = FusionObjective
+    objective: FusionObjective
+
+    def build(self, folder: Path | None, corpus: Any) -> None:
+        super().build(folder, corpus)
+        config = self.config
         dim = self.text_encoder.dim
         self.fusion = nn.TransformerDecoderLayer(dim, 2, 32, dropout=0.1, batch_first=True)
         self.to_fusion = nn.Linear(self.image_encoder.grid_dim, dim)
@@ -72,8 +77,7 @@ class Fusion(TwoTowers):
         return [*rest, ParameterGroup(parameters=fast, rate_share=10.0)]
 
     def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
-        objective = self.config.objective
-        assert isinstance(objective, FusionObjective)
+        objective = self.objective
         if generator is not None:
             self._follow()
         views = self.draw_views(batch.images_B1SS, generator)

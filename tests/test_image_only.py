@@ -14,21 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from conftest import read_log
-from convirt.config import (
-    MoCoObjective,
-    OptimiserConfig,
-    PretrainConfig,
-    ProjectionConfig,
-    TransformConfig,
-    TwoViewsObjective,
-    ValidationConfig,
-)
+from convirt.config import OptimiserConfig, PretrainConfig, ProjectionConfig, TransformConfig, ValidationConfig
 from convirt.data.loading.loader import Batch
 from convirt.errors import InputError
 from convirt.methods import METHODS, MoCo, SimCLR
 from convirt.methods.base import ParameterGroup
 from convirt.model import load
 from convirt.objectives import nt_xent_loss, queue_contrastive_loss
+from convirt.recipes.image_only import MoCoObjective, TwoViewsObjective
 from convirt.training.optimiser import build_optimiser
 from convirt.training.pretrain import pretrain
 

@@ -18,7 +18,9 @@ import convirt
 from conftest import draw_shape
 from convirt.config import ImageEncoderConfig, PretrainConfig
 from convirt.data.imaging.grey import grey_image
+from convirt.data.imaging.prepared import read_pixels
 from convirt.model import Model, baseline, load
+from dicom_files import dicom
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,37 @@ def test_every_form_of_an_image_means_the_same(model: Model, pixels: np.ndarray,
     np.testing.assert_allclose(one, model.encode_image(pixels), atol=30 * tolerance)
 
 
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.dcm"])
+def test_a_path_is_an_image(model: Model, pixels: np.ndarray, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if path.suffix == ".dcm":
+        path.write_bytes(dicom(pixels.astype("<u2") * 16))
+    else:
+        Image.fromarray(pixels).save(path, quality=100)
+    values = read_pixels(path.read_bytes()).values_HW if path.suffix == ".dcm" else Image.open(path)
+    expected = model.encode_image(values)
+    for given in (path, str(path), [path, str(path)]):
+        vectors = model.encode_image(given)
+        assert vectors.shape == (2 if isinstance(given, list) else 1, 16)
+        np.testing.assert_allclose(vectors[-1:], expected, atol=1e-3)
+    path.write_bytes(b"text")
+    with pytest.raises(convirt.InputError, match=f"{name} cannot be used"):
+        model.encode_image(path)
+    with pytest.raises(convirt.InputError, match=r"none\.png cannot be read"):
+        model.encode_image("none.png")
+
+
+def test_a_model_moves(tiny_run: Path, pixels: np.ndarray) -> None:
+    model = load(tiny_run, device="cpu")
+    assert model.to("cpu") is model
+    assert model.encode_image(pixels).shape == (1, 16)
+    if not torch.cuda.is_available():
+        with pytest.raises(convirt.InputError, match=r"PyTorch finds no GPU; take 'cpu' or 'auto'"):
+            model.to("cuda")
+        with pytest.raises(convirt.InputError, match=r"PyTorch finds no GPU"):
+            load(tiny_run, device="cuda")
+
+
 def test_a_batch_is_many_images(model: Model, pixels: np.ndarray) -> None:
     one = model.encode_image(pixels)
     for batch in (
@@ -114,8 +147,8 @@ def test_colour_becomes_luma() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("x.png", "takes PIL images"),
-        (["x.png"], "takes PIL images"),
+        (["x.png"], r"x\.png cannot be read \(No such file or directory\)"),
+        (b"x.png", "takes PIL images"),
         (3, "takes PIL images"),
         (np.full((8, 8), 300.0), r"lie in \[0, 1\], got values from 300"),
         (np.full((8, 8), np.nan), r"lie in \[0, 1\]"),
@@ -168,6 +201,8 @@ def test_either_tower_alone(model: Model, tiny_run: Path, pixels: np.ndarray) ->
         image.encode_image(pixels, space="image")  # type: ignore[arg-type]
     with pytest.raises(convirt.InputError, match="takes strings, got int"):
         text.encode_text([3])  # type: ignore[list-item]
+    with pytest.raises(convirt.InputError, match="takes strings, got NoneType"):
+        text.encode_text(["a disc .", None])  # type: ignore[list-item]
 
 
 def test_a_folder_is_all_that_loading_needs(tiny_run: Path, tmp_path: Path, pixels: np.ndarray, model: Model) -> None:
@@ -203,8 +238,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_run_without_an_evaluation_says_so(
     tiny_corpus: Path, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convirt.training.pretrain import pretrain
-    from convirt.training.run import Run
+    from convirt.training.pretrain import Run, pretrain
 
     monkeypatch.setattr(Run, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

@@ -14,16 +14,11 @@ import pytest
 import torch
 
 from conftest import make_config, write_bert
-from convirt.config import (
-    OBJECTIVES,
-    MaskedLanguageObjective,
-    OptimiserConfig,
-    ProjectionConfig,
-    TransformConfig,
-)
+from convirt.config import OBJECTIVES, OptimiserConfig, ProjectionConfig, TransformConfig
 from convirt.data.loading.loader import Batch
 from convirt.methods import METHODS, MaskedLanguageModel, MedCLIP, Method
 from convirt.objectives import hide_pieces, matching_entropy
+from convirt.recipes.image_and_text import MaskedLanguageObjective
 
 PAIRS, STEPS, CLOSED = 64, 300, 0.9
 FINDINGS = ("pneumothorax", "atelectasis", "edema", "cardiomegaly", "pneumonia", "fracture")
@@ -116,6 +111,24 @@ def test_clip(bert: Path) -> None:
     method = build("clip", bert, projection=ProjectionConfig(dim=64, linear=True, bias=False))
     batch = pairs()
     assert_gap_is_closed(method, batch, repetition_floor(batch))
+
+
+def sigmoid_floor(batch: Batch) -> float:
+    """A pair of an image and a sentence that it shares with c - 1 others is real once in c times: entropy at best."""
+    counts = Counter(batch.sentences)
+
+    def entropy(count: int) -> float:
+        return math.log(count) - (count - 1) / count * math.log(count - 1) if count > 1 else 0.0
+
+    return sum(counts[sentence] * entropy(counts[sentence]) for sentence in batch.sentences) / len(batch)
+
+
+def test_siglip(bert: Path) -> None:
+    """The default temperature and bias start where all pairs are called not real, at a loss of about t + b + 10."""
+    method = build("siglip", bert, projection=ProjectionConfig(dim=64, linear=True, bias=False))
+    batch = pairs()
+    assert 0.5 < sigmoid_floor(batch) < 5
+    assert_gap_is_closed(method, batch, sigmoid_floor(batch), rate=1e-2)
 
 
 def test_contrastive_binary(bert: Path) -> None:

@@ -19,8 +19,14 @@ from convirt.data.loading.export import export
 from convirt.data.loading.loader import DecoupledBatches, TrainingBatches, read_ahead
 from convirt.data.loading.streaming import StreamedCorpus
 from convirt.errors import InputError
-from convirt.methods import CLIP, METHODS, ContrastiveBinary, MaskedLanguageModel, MedCLIP, Method
-from convirt.objectives import binary_pair_loss, draw_fakes, scaled_contrastive_loss, semantic_matching_loss
+from convirt.methods import CLIP, METHODS, ContrastiveBinary, MaskedLanguageModel, MedCLIP, Method, SigLIP
+from convirt.objectives import (
+    binary_pair_loss,
+    draw_fakes,
+    scaled_contrastive_loss,
+    semantic_matching_loss,
+    sigmoid_pair_loss,
+)
 from convirt.recipes import RECIPES
 from convirt.training.optimiser import build_optimiser
 from convirt.training.plan import count_parameters
@@ -29,7 +35,7 @@ from convirt.transforms import plain_view
 from test_convirt_method import make_batch, make_sentences
 
 MakeConfig = Callable[..., PretrainConfig]
-NAMES = ("contrastive_binary", "clip", "medclip", "masked_language_model")
+NAMES = ("contrastive_binary", "clip", "siglip", "medclip", "masked_language_model")
 LINEAR = ProjectionConfig(dim=16, linear=True, bias=False)
 
 
@@ -141,6 +147,17 @@ def test_clip_is_its_equation_on_projections(config_of: MakeConfig) -> None:
     loss, figures = method.loss(batch, None)
     torch.testing.assert_close(loss, scaled_contrastive_loss(*encodings(method, batch), torch.tensor(1 / 0.07)))
     assert figures["scale"] == pytest.approx(1 / 0.07)
+    assert "image_to_text_accuracy" in figures
+
+
+def test_siglip_is_its_equation_on_projections(config_of: MakeConfig) -> None:
+    method = SigLIP(config_of("siglip")).eval()
+    batch = make_batch(make_sentences(6, 1))
+    loss, figures = method.loss(batch, None)
+    torch.testing.assert_close(
+        loss, sigmoid_pair_loss(*encodings(method, batch), torch.tensor(10.0), torch.tensor(-10.0))
+    )
+    assert (figures["scale"], figures["bias"]) == (pytest.approx(10), -10)
     assert "image_to_text_accuracy" in figures
 
 
@@ -417,7 +434,7 @@ def test_a_frozen_language_model_is_refused(tiny_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("contrastive_binary", {"hidden": 0}, "objective.hidden must be positive, got 0"),
+        ("contrastive_binary", {"hidden": 0}, "objective.hidden must be at least 1, got 0"),
         ("clip", {"initial_temperature": 0.0}, "objective.initial_temperature must be positive, got 0.0"),
         ("clip", {"initial_temperature": 0.001}, "objective.largest_scale"),
         ("clip", {"largest_scale": float("inf")}, "objective.largest_scale"),
@@ -486,3 +503,11 @@ def test_the_demos_budget_is_the_demos(name: str) -> None:
     departures = {"target_temperature": 0.1} if name == "medclip" else {}
     assert json.loads(json.dumps(asdict(own)))["objective"] == asdict(OBJECTIVES[name]()) | departures
     assert issubclass(METHODS[name], Method)
+
+
+def test_a_method_is_entered_with_its_title_its_objective_and_recipes() -> None:
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
+    for name, method in METHODS.items():
+        assert OBJECTIVES[name] is method.objective_class
+        recipes = {recipe().method for key, recipe in RECIPES.items() if key.startswith(("paper", "demo_"))}
+        assert name in recipes

@@ -15,6 +15,7 @@ from convirt.objectives import (
     matching_entropy,
     scaled_contrastive_loss,
     semantic_matching_loss,
+    sigmoid_pair_loss,
 )
 from test_objectives import log_share, vectors
 
@@ -48,6 +49,23 @@ def test_clip_equals_its_pseudocode_in_loops(count: int, scale: float) -> None:
         total = total - log_share(s * cosine(u[i], v[i]), [s * cosine(u[i], v[k]) for k in range(count)]) / 2
     loss = scaled_contrastive_loss(v, u, s)
     assert_same_with_gradients(loss, total / count, (v, u, s))
+
+
+# SigLIP (Zhai et al. 2023, section 3.2)
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(10.0, -10.0), (1.0, 0.0), (100.0, 3.0)])
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_siglip_equals_its_equation_in_loops(count: int, scale: float, bias: float) -> None:
+    v, u = vectors(count)
+    t = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    b = torch.tensor(bias, dtype=torch.float64, requires_grad=True)
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(count):
+        for j in range(count):
+            z = 1 if i == j else -1
+            total = total + torch.log1p(torch.exp(-z * (t * cosine(v[i], u[j]) + b)))
+    assert_same_with_gradients(sigmoid_pair_loss(v, u, t, b), total / count, (v, u, t, b))
 
 
 # MedCLIP (Wang et al. 2022, section 3.4)

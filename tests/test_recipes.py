@@ -1,5 +1,6 @@
 """Recipes are the paper's constants; the configuration refuses what makes no sense, in one line."""
 
+import inspect
 import json
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,7 +19,7 @@ from convirt.config import (
     from_dict,
 )
 from convirt.errors import InputError
-from convirt.recipes import RECIPES, demo, paper_bone, paper_chest
+from convirt.recipes import RECIPES, demo, paper_bone, paper_chest, small
 
 # Every constant that the paper fixes (sections 2.2 and 2.3, appendix A), written out from its text.
 PAPER = {
@@ -126,10 +127,28 @@ def test_the_demo_departs_in_what_is_listed_and_keeps_the_rest():
     assert demo().transform.blur_kernel == pytest.approx(23 * share, abs=1)
 
 
-def test_each_recipe_opens_with_its_command_and_bears_its_name():
+def test_each_recipe_says_in_a_line_what_it_is_for_and_then_its_command():
     for name, recipe in RECIPES.items():
         assert recipe.__name__ == name == recipe().recipe
-        assert (recipe.__doc__ or "").startswith(f"`convirt pretrain {name} --corpus CORPUS --out RUN`\n")
+        first, empty, command, *_ = inspect.getdoc(recipe).splitlines()
+        assert first.endswith(".")
+        assert (empty, command) == ("", f"`convirt pretrain {name} --corpus CORPUS --out RUN`")
+
+
+def test_the_schedule_of_the_small_recipe_is_a_share_of_the_run():
+    for steps in (120, 1000):
+        config = small().in_steps(steps)
+        assert config.optimiser.cosine_from == steps // 2
+        assert config.optimiser.cosine_steps == steps
+        assert config.validation.every == steps // 8
+        assert config.optimiser.warmup_steps == round(steps / 40)
+        assert config.in_steps(7) == config  # steps are not shares
+    assert demo().in_steps(120) == demo()
+    small_models, demos = flat(small()), flat(demo())
+    for name in ("image_encoder.name", "text_encoder.source", "transform.size", "optimiser.learning_rate"):
+        assert small_models[name] == demos[name]
+    with pytest.raises(InputError, match=r"cosine_steps must be at least 1 steps, or a share of the run"):
+        OptimiserConfig(cosine_steps=1.5)
 
 
 def test_the_image_only_recipes_hold_the_constants_of_appendix_e():

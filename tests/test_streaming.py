@@ -575,7 +575,9 @@ def test_streamed_from_a_folder_or_a_server_or_mapped_trains_the_same(
 ) -> None:
     pretrain(config, f"{server.url}/corpus", tmp_path / "web")
     pretrain(config, exported, tmp_path / "folder")
-    monkeypatch.setattr("convirt.training.pretrain.open_corpus", lambda _: in_order_of(open_corpus(exported), disk))
+    monkeypatch.setattr(
+        "convirt.data.corpora.open_corpus", lambda _: in_order_of(StreamedCorpus.open(str(exported)), disk)
+    )
     pretrain(config, disk.path, tmp_path / "disk")
     assert weights(tmp_path / "web") == weights(tmp_path / "folder") == weights(tmp_path / "disk")
 

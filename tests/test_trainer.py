@@ -256,8 +256,8 @@ def test_a_run_is_resumed_with_its_own_settings_and_data_only(
 ) -> None:
     other = OptimiserConfig(learning_rate=2e-3, batch_size=8)
     changed = tiny_config(optimiser=other)
-    refused(r"optimiser.learning_rate = 0.001, now it is 0.002", changed, tiny_corpus, tiny_run, resume=True)
-    refused("seed = 0, now it is 5", tiny_config(seed=5), tiny_corpus, tiny_run, resume=True)
+    refused(r"\(optimiser.learning_rate was 0.001, is now 0.002\)", changed, tiny_corpus, tiny_run, resume=True)
+    refused(r"\(seed was 0, is now 5\)", tiny_config(seed=5), tiny_corpus, tiny_run, resume=True)
     corpus = write_corpus(tmp_path / "other", seed=1)
     refused("another corpus", tiny_config(), corpus, tiny_run, resume=True)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from convirt.config import AttentionLSTMObjective, MeshedTransformerObjective, PretrainConfig
+from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.loading.loader import Batch
 from convirt.methods import METHODS
 from convirt.methods.captioning import Captioner
+from convirt.recipes.captioning import AttentionLSTMObjective, MeshedTransformerObjective
 
 MakeConfig = Callable[..., PretrainConfig]
 LSTM = AttentionLSTMObjective(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,16 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.atomic import latest_complete
-from convirt.config import BinaryObjective, LearnedTemperatureObjective, PretrainConfig
+from convirt.config import PretrainConfig
 from convirt.data.imaging.grey import as_many, grey_image
+from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.prepared import read_pixels
 from convirt.encoders import (
     ImageEncoder,
     PairHead,
     Projection,
     TextEncoder,
     build_image_encoder,
-    load_image_encoder,
-    load_text_encoder,
 )
 from convirt.errors import InputError
 from convirt.methods import METHODS
@@ -79,6 +79,18 @@ class Model:
         projections = (image_projection, text_projection)
         self.shared_dim = next((projection.dim for projection in projections if projection is not None), None)
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to another device: a PyTorch device, or `auto` for a GPU if there is one; gives the model.
+
+        Raises:
+            InputError: PyTorch has no such device.
+        """
+        self.device = _device(device)
+        for part in vars(self).values():
+            if isinstance(part, nn.Module):
+                part.to(self.device)
+        return self
+
     @torch.inference_mode()
     def encode_image(
         self, images: Any, *, space: Space = "shared", normalise: bool = True, batch_size: int = 64
@@ -86,8 +98,9 @@ class Model:
         """Encode images, zero-padded to a square and resized to the view that the model was trained on.
 
         Args:
-            images: One image or an iterable of them, which is read as it goes: PIL images; arrays or tensors
-                H x W, 1 x H x W, H x W x 3 or 3 x H x W; uint8, uint16, or floats in [0, 1]. Colour becomes grey.
+            images: One image or an iterable of them, which is read as it goes: paths of PNG, JPEG or DICOM files; PIL
+                images; arrays or tensors H x W, 1 x H x W, H x W x 3 or 3 x H x W; uint8, uint16, or floats in [0, 1].
+                Colour becomes grey.
             space: `shared` for v, to be compared with texts; `features` for h_v.
             normalise: Scale each vector to length 1.
             batch_size: Images at a time.
@@ -96,18 +109,20 @@ class Model:
             float32 [N, D]; one image gives [1, D].
 
         Raises:
-            InputError: An image has another form, or the model has no image tower or no shared space.
+            InputError: An image has another form or its file cannot be read, or the model has no image tower or no
+                shared space.
         """
         encoder = _present(self.image_encoder, "image tower", self.name)
         projection = self._projection(self.image_projection, space)
         size = self.config.transform.size
 
         def encode(batch: list[Any]) -> Tensor:
-            views_B1RR = torch.cat([plain_view(square(grey_image(image))[None], size) for image in batch])
+            views_B1RR = torch.cat([plain_view(square(_grey(image))[None], size) for image in batch])
             return encoder(views_B1RR.to(self.device))
 
         dim = self.image_dim if space == "features" else self.shared_dim
-        return _encode_all(as_many(images), encode, projection, normalise, batch_size, dim)
+        many = [images] if isinstance(images, str | Path) else as_many(images)
+        return _encode_all(many, encode, projection, normalise, batch_size, dim)
 
     @torch.inference_mode()
     def encode_text(
@@ -125,14 +140,14 @@ class Model:
             float32 [N, D]; one string gives [1, D].
 
         Raises:
-            InputError: Something is no string, or the model has no text tower or no shared space.
+            InputError: Something is not a string, or the model has no text tower or no shared space.
         """
         encoder = _present(self.text_encoder, "text tower", self.name)
         projection = self._projection(self.text_projection, space)
 
         def encode(batch: list[str]) -> Tensor:
-            if wrong := next((text for text in batch if not isinstance(text, str)), None):
-                raise InputError(f"encode_text takes strings, got {type(wrong).__name__}")
+            if wrong := [type(text).__name__ for text in batch if not isinstance(text, str)]:
+                raise InputError(f"encode_text takes strings, got {wrong[0]}")
             return encoder({name: tensor.to(self.device) for name, tensor in encoder.tokenize(batch).items()})
 
         dim = self.text_dim if space == "features" else self.shared_dim
@@ -202,27 +217,17 @@ def load(
         raise InputError(f"part {part!r} is unknown; it is 'both', 'image' or 'text'")
     config = read_config(folder)
     tensors = read_tensors(folder / WEIGHTS)
-    parts: dict[str, Any] = {}
-    held = {name.split(".")[0] for name in tensors}
-    if part != "text" and "image_encoder" in held:
-        parts["image_encoder"] = load_image_encoder(folder)
-        if METHODS[config.method].shared_space and "image_projection" in held:  # a fine-tuned encoder has none
-            parts["image_projection"] = Projection(parts["image_encoder"].dim, config.projection)
-    if part != "image" and "text_encoder" in held:
-        parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
-        if METHODS[config.method].shared_space:
-            parts["text_projection"] = Projection(parts["text_encoder"].dim, config.projection)
-    objective, temperature = config.objective, None
-    if part == "both" and isinstance(objective, BinaryObjective) and "pair_head" in held:
-        parts["pair_head"] = PairHead(config.projection.dim, objective.hidden)
-    if isinstance(objective, LearnedTemperatureObjective) and "temperature.log_scale" in tensors:
-        temperature = 1 / min(tensors["temperature.log_scale"].exp().item(), objective.largest_scale)
-    if not parts:
+    other = {"both": (), "image": ("text_",), "text": ("image_",)}[part]
+    held = {name.split(".")[0] for name in tensors if not name.startswith(other)}
+    parts: dict[str, Any] = METHODS[config.method].inference_parts(config, folder, held)
+    if "image_encoder" not in parts and "text_encoder" not in parts:
         raise InputError(f"{run}: a checkpoint of method {config.method!r} has no {part} tower")
     # Decoders, queues and momentum encoders are of use to training alone.
     tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     load_weights(nn.ModuleDict(parts), tensors, folder / WEIGHTS)
-    return Model(config, name=run.name, device=target, temperature=temperature, **parts)
+    temperature = parts.pop("temperature", None)
+    tau = None if temperature is None else temperature.tau
+    return Model(config, name=run.name, device=target, temperature=tau, **parts)
 
 
 def baseline(
@@ -286,6 +291,21 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
+def _grey(image: Any) -> Tensor:
+    """An image in any accepted form, grey [1, H, W] in [0, 1]; a file by the rules that prepare a corpus."""
+    if not isinstance(image, str | Path):
+        return grey_image(image)
+    path = Path(image)
+    try:
+        values_HW = read_pixels(path.read_bytes(), suffix=path.suffix.lower()).values_HW
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except Unreadable as error:
+        problem = f"{error.reason}: {error.detail}" if error.detail else error.reason
+        raise InputError(f"{path} cannot be used ({problem}); give a PNG, JPEG or DICOM file") from error
+    return grey_image(np.require(values_HW, requirements="W"))  # torch warns of PIL's buffers, which are read-only
+
+
 def _for_inference(module: Any, device: torch.device) -> Any:
     if module is None:
         return None
@@ -310,9 +330,7 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
         if found.type == "cuda" and not gpu:
-            raise InputError(
-                f"device {str(device)!r} was asked for, but PyTorch finds no GPU; use --device cpu or auto"
-            )
+            raise InputError(f"device {str(device)!r} was asked for, but PyTorch finds no GPU; take 'cpu' or 'auto'")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:  # as PyTorch's back ends put it
         raise InputError(f"device {str(device)!r} cannot be used; use auto, cpu or cuda") from error

@@ -1,4 +1,4 @@
-"""How mistakes are said: in one line, with settings spelled as the options that a user types."""
+"""Formatting of errors for users: one line, with settings spelled as the options that they type."""
 
 import inspect
 import itertools
@@ -47,21 +47,12 @@ def _plainly(said: str, whole: str) -> str:
     wanted = re.search(rf"{re.escape(option[1])} [^()]*?(INT|FLOAT)", whole)
     if not wanted or not values:
         return said
-    kind, is_one = ("whole number", _is_int) if wanted[1] == "INT" else ("number", _is_float)
-    wrong = next((value for value in values if not is_one(value)), None)
-    return said if wrong is None else f"{option[1]}: {wrong!r} is no {kind}"
-
-
-def _is_int(text: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+", text) is not None
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    for value in values:
+        try:
+            int(value) if wanted[1] == "INT" else float(value)
+        except ValueError:
+            return f"{option[1]}: {value!r} is not a {'whole number' if wanted[1] == 'INT' else 'number'}"
+    return said
 
 
 def option_names(target: Callable[..., Any]) -> set[str]:

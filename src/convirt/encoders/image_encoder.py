@@ -16,7 +16,7 @@ from timm.models import is_model, list_models
 from torch import Tensor, nn
 
 from convirt.config import ImageEncoderConfig
-from convirt.encoders.sources import hub_answers, load_by_name_or_order, local_path, read_tensors, weight_file
+from convirt.encoders.sources import hub_answers, load_by_name, local_path, read_tensors, weight_file
 from convirt.errors import InputError
 
 FILE = "image_encoder.json"
@@ -40,6 +40,8 @@ class ImageEncoder(nn.Module):
 
     mean_C11: Tensor
     std_C11: Tensor
+    matched: str = ""
+    """What of a file of initial weights went into the model, for people."""
 
     def __init__(self, backbone: nn.Module, architecture: ImageArchitecture) -> None:
         super().__init__()
@@ -103,6 +105,7 @@ def build_image_encoder(config: ImageEncoderConfig, *, seed: int = 0) -> ImageEn
         InputError: No such model, or its weights cannot be had or do not fit.
     """
     _require_model(config.name)
+    matched = ""
     if config.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -110,8 +113,10 @@ def build_image_encoder(config: ImageEncoderConfig, *, seed: int = 0) -> ImageEn
     elif config.weights == "hub":
         backbone = _from_hub(config)
     else:
-        backbone = _from_file(config)
-    return ImageEncoder(backbone, _architecture(config.name, backbone))
+        backbone, matched = _from_file(config)
+    encoder = ImageEncoder(backbone, _architecture(config.name, backbone))
+    encoder.matched = matched
+    return encoder
 
 
 def _from_hub(config: ImageEncoderConfig) -> Any:
@@ -131,7 +136,8 @@ def _from_hub(config: ImageEncoderConfig) -> Any:
         ) from error
 
 
-def _from_file(config: ImageEncoderConfig) -> Any:
+def _from_file(config: ImageEncoderConfig) -> tuple[Any, str]:
+    """The weights of a local file, and what of them matched."""
     path = local_path(config.weights)
     if path is None:
         raise InputError(
@@ -140,16 +146,9 @@ def _from_file(config: ImageEncoderConfig) -> Any:
     file = weight_file(path)
     tensors = read_tensors(file)
     backbone: Any = timm.create_model(config.name, pretrained=False)
-    own = backbone.state_dict()
-    classifier = [name for name in own if name.startswith(_classifier(backbone) + ".")]
-    if set(tensors) == set(own) - set(classifier):
-        backbone.reset_classifier(0)  # the file comes without a classifier
-    elif set(tensors) == set(own):
-        # A classifier of another task may have another size. It is not kept, so it need not fit.
-        tensors.update({name: own[name] for name in classifier})
-    load_by_name_or_order(backbone, tensors, where=str(file))
+    matched = load_by_name(backbone, tensors, where=str(file), head=_classifier(backbone))
     backbone.reset_classifier(0)
-    return backbone
+    return backbone, matched
 
 
 def load_image_encoder(folder: Path) -> ImageEncoder:

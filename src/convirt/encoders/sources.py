@@ -140,26 +140,53 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_by_name_or_order(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
-    """Load every tensor into the model: by name if the names agree, else in state-dict order if every shape agrees.
+PREFIXES = ("", "module.", "backbone.", "bert.", "module.backbone.", "module.bert.")
+"""What training scripts put before the names of a model's tensors."""
+COUNTERS = ("num_batches_tracked", "position_ids")
+"""Tensors that a file may lack, or have in excess: they count, and nothing is learnt in them."""
+
+
+def load_by_name(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str, head: str | None = None) -> str:
+    """Load every tensor into a model by its name, a common prefix stripped.
+
+    Only a file that shares no name with the model is taken in its order, if every shape agrees: another library's copy
+    of the same model.
+
+    Args:
+        model: What to load into.
+        tensors: The file's tensors, in its order.
+        where: How a message names the file.
+        head: Name of a part of the model that will not be kept, and so need not fit or be there.
+
+    Returns:
+        What matched, for people.
 
     Raises:
-        InputError: Neither fits. Nothing is dropped or left as it was.
+        InputError: A tensor is missing, unknown or of another shape. Nothing is loaded then.
     """
     own = model.state_dict()
-    if set(own) != set(tensors):
-        same_shapes = [value.shape for value in own.values()] == [value.shape for value in tensors.values()]
-        if not same_shapes:
-            raise InputError(f"{where} does not fit the model: {_first_difference(own, tensors)}")
-        tensors = dict(zip(own, tensors.values(), strict=True))
-    if wrong := next((name for name in own if own[name].shape != tensors[name].shape), None):
-        raise InputError(
-            f"{where} does not fit the model: {wrong} is {tuple(tensors[wrong].shape)}, not {tuple(own[wrong].shape)}"
-        )
-    model.load_state_dict(tensors)
+    stripped = [{name.removeprefix(prefix): tensor for name, tensor in tensors.items()} for prefix in PREFIXES]
+    best = max(range(len(PREFIXES)), key=lambda number: len(own.keys() & stripped[number].keys()))
+    given, how = stripped[best], f"by name, prefix {PREFIXES[best]!r} stripped" if PREFIXES[best] else "by name"
+    if not own.keys() & given.keys() and [t.shape for t in own.values()] == [t.shape for t in tensors.values()]:
+        given, how = dict(zip(own, tensors.values(), strict=True)), "in the order of the file, which has other names"
+
+    def must_fit(name: str) -> bool:
+        return not name.endswith(COUNTERS) and not (head and name.startswith(f"{head}."))
+
+    for side, names in (("missing", own.keys() - given.keys()), ("unexpected", given.keys() - own.keys())):
+        if wrong := [name for name in (own if side == "missing" else given) if name in names and must_fit(name)]:
+            raise InputError(
+                f"{where} does not fit the model: {len(tensors)} tensors for {len(own)}, {len(wrong)} {side}, first "
+                f"{side} name {wrong[0]!r}"
+            )
+    matched = {name: given[name] for name in own if name in given and (must_fit(name) or _alike(own, given, name))}
+    if wrong := [name for name in matched if not _alike(own, given, name)]:
+        shapes = f"{tuple(given[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}"
+        raise InputError(f"{where} does not fit the model: {wrong[0]} is {shapes}")
+    model.load_state_dict(own | matched)
+    return f"{len(matched)} of {len(own)} tensors of {where}, {how}"
 
 
-def _first_difference(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> str:
-    names = [name for name in [*own, *tensors] if (name in own) != (name in tensors)]
-    side = "missing" if names[0] in own else "unexpected"
-    return f"{len(tensors)} tensors for {len(own)}, first {side} name {names[0]!r}"
+def _alike(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) -> bool:
+    return own[name].shape == given[name].shape

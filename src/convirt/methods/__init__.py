@@ -1,4 +1,4 @@
-"""Pretraining methods by name; a new one is a file here and a line below."""
+"""Pretraining methods by name. A new one: a file here, one with its recipes in `convirt.recipes`, and a line below."""
 
 from convirt.methods.base import Method
 from convirt.methods.captioning import CaptionLSTM, CaptionTransformer
@@ -8,6 +8,7 @@ from convirt.methods.convirt import ConVIRT
 from convirt.methods.masked_language_model import MaskedLanguageModel
 from convirt.methods.medclip import MedCLIP
 from convirt.methods.moco import MoCo
+from convirt.methods.siglip import SigLIP
 from convirt.methods.simclr import SimCLR
 
 METHODS: dict[str, type[Method]] = {
@@ -16,6 +17,7 @@ METHODS: dict[str, type[Method]] = {
     "convirt": ConVIRT,
     "contrastive_binary": ContrastiveBinary,
     "clip": CLIP,
+    "siglip": SigLIP,
     "medclip": MedCLIP,
     "masked_language_model": MaskedLanguageModel,
     "simclr": SimCLR,
@@ -33,5 +35,6 @@ __all__ = [
     "MedCLIP",
     "Method",
     "MoCo",
+    "SigLIP",
     "SimCLR",
 ]

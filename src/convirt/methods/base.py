@@ -4,22 +4,27 @@ Shapes: B pairs in the batch, S side of the prepared images, R side of the views
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from convirt import transforms
-from convirt.config import PretrainConfig
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches
-from convirt.encoders import ImageEncoder, TextEncoder
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.config import Objective, PretrainConfig
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.records import AnyCorpus
+from convirt.encoders import (
+    ImageEncoder,
+    TextEncoder,
+    build_image_encoder,
+    build_text_encoder,
+    load_image_encoder,
+    load_text_encoder,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +54,30 @@ class ParameterGroup:
 class Method(nn.Module):
     """A pretraining method: a loss over batches, and the image encoder that it leaves behind.
 
-    A subclass defines `__init__`, `loss` and `save_architecture`, and is entered in `convirt.methods.METHODS`, its
-    constants in `convirt.config.OBJECTIVES`. Whatever else it learns or remembers (momentum encoders, queues,
-    decoders) lies in its modules and buffers, so that a run resumes bit for bit.
+    A subclass defines `title`, `objective_class`, `build` and `loss`, and is entered in `convirt.methods.METHODS`.
+    Whatever else it learns or remembers (momentum encoders, queues, decoders) lies in its modules and buffers, so that
+    a run resumes bit for bit.
     """
 
-    image_encoder: ImageEncoder | None
-    """f_v, what pretraining is for; None for a method that trains a text encoder alone."""
+    title: ClassVar[str]
+    """Its name in tables and figures."""
+    objective_class: ClassVar[type[Objective]]
+    """The constants of its equations, a dataclass of settings."""
+    criterion: ClassVar[Criterion] = LOSS
     shared_space: ClassVar[bool] = False
     """Whether `image_projection`, `text_encoder` and `text_projection` stand beside `image_encoder`, so that images
     and texts can be compared."""
-    criterion: ClassVar[Criterion] = LOSS
+
+    image_encoder: ImageEncoder | None
+    """f_v, what pretraining is for; None for a method that trains a text encoder alone."""
+    objective: Objective
 
     def __init__(
         self,
         config: PretrainConfig,
         *,
         folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
+        corpus: AnyCorpus | None = None,
     ) -> None:
         """Build every module.
 
@@ -75,9 +86,55 @@ class Method(nn.Module):
             folder: A checkpoint folder whose architecture files to build from, instead of reading initial weights.
             corpus: The corpus of a run that starts, for what has to be learnt from it first, such as a vocabulary;
                 that then belongs to what `save_architecture` writes.
+
+        Raises:
+            InputError: The configuration does not suit the method, or a source of its parts cannot be read.
         """
         super().__init__()
+        assert isinstance(config.objective, self.objective_class)
         self.config = config
+        self.objective = config.objective
+        self.build(folder, corpus)
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
+        """Add the modules and buffers to the method (see `__init__`)."""
+        raise NotImplementedError
+
+    def initial_image_encoder(self, folder: Path | None) -> ImageEncoder:
+        """f_v with its initial weights, or the architecture that a checkpoint folder holds."""
+        if folder is not None:
+            return load_image_encoder(folder)
+        return build_image_encoder(self.config.image_encoder, seed=derive_seed(self.config.seed, "image encoder"))
+
+    def initial_text_encoder(self, folder: Path | None) -> TextEncoder:
+        """f_u with its initial weights, or the architecture that a checkpoint folder holds."""
+        if folder is not None:
+            return load_text_encoder(folder, self.config.text_encoder)
+        return build_text_encoder(self.config.text_encoder, seed=derive_seed(self.config.seed, "text encoder"))
+
+    @contextmanager
+    def seeded(self, part: str) -> Iterator[None]:
+        """Draw initial weights as a function of the run's seed and the part's name alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.config.seed, part))
+            yield
+
+    @classmethod
+    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
+        """The parts that a model at work needs, their weights yet to be loaded; `convirt.model.Model` takes them.
+
+        Args:
+            config: The configuration of the run.
+            folder: The checkpoint folder.
+            held: Names of the parts that are wanted and that the checkpoint holds weights of; a fine-tuned encoder's
+                holds no projections.
+        """
+        parts: dict[str, nn.Module] = {}
+        if "image_encoder" in held:
+            parts["image_encoder"] = load_image_encoder(folder)
+        if "text_encoder" in held:
+            parts["text_encoder"] = load_text_encoder(folder, config.text_encoder)
+        return parts
 
     @classmethod
     def from_folder(cls, config: PretrainConfig, folder: Path) -> Self:
@@ -85,17 +142,17 @@ class Method(nn.Module):
         return cls(config, folder=folder)
 
     @classmethod
-    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """The batches that `loss` is given in training."""
         return TrainingBatches(corpus, config.optimiser.batch_size, config.seed)
 
     @classmethod
-    def validation_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """The fixed batches that `evaluate` is given."""
         return ValidationBatches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
 
     @abstractmethod
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch.
 
         Args:
@@ -107,7 +164,7 @@ class Method(nn.Module):
             The scalar loss, and further scalars to log.
         """
 
-    def evaluate(self, batches: Iterable["Batch"]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Figures of the validation batches, in evaluation mode and without gradients; one is the criterion's.
 
         Returns:
@@ -116,9 +173,11 @@ class Method(nn.Module):
         losses = [float(self.loss(batch, None)[0]) for batch in batches]
         return {"loss": sum(losses) / len(losses)}
 
-    @abstractmethod
     def save_architecture(self, folder: Path) -> None:
-        """Write into `folder` all that `from_folder` needs besides the configuration."""
+        """Write into `folder` all that `from_folder` needs besides the configuration: here that of the encoders."""
+        for name in ("image_encoder", "text_encoder"):
+            if (encoder := getattr(self, name, None)) is not None:
+                encoder.save_architecture(folder)
 
     def draw_views(self, images_B1SS: Tensor, generator: torch.Generator | None) -> Tensor:
         """Views t_v(x_v) on the method's device, images_B1RR in [0, 1]; whole images when the generator is None."""
@@ -129,7 +188,7 @@ class Method(nn.Module):
         parameters = transforms.draw_parameters(config, len(images_B1SS), images_B1SS.shape[-1], generator)
         return transforms.apply(images_B1SS, parameters, config)
 
-    def forward(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The same as `loss`, for wrappers that act on `forward`."""
         return self.loss(batch, generator)
 

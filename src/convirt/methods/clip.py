@@ -1,51 +1,38 @@
 """CLIP: a symmetric contrastive loss with a learned temperature and linear projections (Radford et al. 2021)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from convirt.config import LearnedTemperatureObjective, PretrainConfig
+from convirt.data.loading.loader import Batch
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.temperature import LearnedTemperature
-from convirt.methods.two_towers import TwoTowers, agreement
+from convirt.methods.two_towers import LearnedTemperatureTowers, agreement
 from convirt.objectives import scaled_contrastive_loss
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_and_text import LearnedTemperatureObjective
 
 
-class CLIP(TwoTowers):
+class CLIP(LearnedTemperatureTowers):
     """Two towers, linear projections, and a temperature that is learned (Radford et al. 2021, sections 2.3 to 2.5)."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
+    title = "CLIP"
+    objective_class = LearnedTemperatureObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature.
 
         Raises:
             InputError: The projections are not linear, or have a bias.
         """
-        if not config.projection.linear or config.projection.bias:
+        if not self.config.projection.linear or self.config.projection.bias:
             raise InputError(
-                f"{config.method} projects linearly and without bias (Radford et al. 2021, section 2.3); "
+                f"{self.config.method} projects linearly and without bias (Radford et al. 2021, section 2.3); "
                 "give --projection.linear and --projection.no-bias"
             )
-        super().__init__(config, folder=folder)
-        assert isinstance(config.objective, LearnedTemperatureObjective)
-        self.temperature = LearnedTemperature(config.objective)
+        super().build(folder, corpus)
 
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether weight decay acts on a parameter: on all that are no gains, biases or temperature (2.5)."""
-        return parameter.ndim > 1
-
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The symmetric contrastive loss of one batch (see `Method.loss`).
 
         Returns:

@@ -3,23 +3,21 @@
 Shapes: B pairs in the batch, D size of the projections.
 """
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from convirt.config import BinaryObjective, PretrainConfig
-from convirt.data.loading.loader import derive_seed
+from convirt.config import PretrainConfig
+from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.encoders import PairHead
 from convirt.errors import InputError
 from convirt.methods.base import encode_sentences, encode_views
 from convirt.methods.two_towers import TwoTowers
 from convirt.objectives import binary_pair_loss, draw_fakes
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_and_text import BinaryObjective
 
 
 class ContrastiveBinary(TwoTowers):
@@ -29,28 +27,32 @@ class ContrastiveBinary(TwoTowers):
     no loss aligns them (4.2); `pair_head` ranks beside them.
     """
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
+    title = "Contrastive-Binary"
+    objective_class = BinaryObjective
+    objective: BinaryObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the head.
 
         Raises:
             InputError: The projections are not linear.
         """
-        if not config.projection.linear:
+        if not self.config.projection.linear:
             raise InputError("contrastive_binary projects linearly (ConVIRT, section 3.3); give --projection.linear")
-        super().__init__(config, folder=folder)
-        objective = config.objective
-        assert isinstance(objective, BinaryObjective)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "pair head"))
-            self.pair_head = PairHead(config.projection.dim, objective.hidden)
+        super().build(folder, corpus)
+        with self.seeded("pair head"):
+            self.pair_head = PairHead(self.config.projection.dim, self.objective.hidden)
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    @classmethod
+    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
+        """The encoders and their projections, and where both are wanted the head (see `Method.inference_parts`)."""
+        parts = super().inference_parts(config, folder, held)
+        if {"image_projection", "text_projection"} <= set(parts) and "pair_head" in held:
+            assert isinstance(config.objective, BinaryObjective)
+            parts["pair_head"] = PairHead(config.projection.dim, config.objective.hidden)
+        return parts
+
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The binary cross-entropy of the batch's real pairs and one fake pair each (see `Method.loss`).
 
         Returns:

@@ -5,22 +5,18 @@ hidden pieces.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MaskedLanguageObjective, PretrainConfig
-from convirt.data.loading.loader import TrainingBatches, ValidationBatches, derive_seed
-from convirt.encoders import build_text_encoder, load_text_encoder
+from convirt.config import PretrainConfig
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
 from convirt.methods.base import Method
 from convirt.objectives import hide_pieces, masked_language_loss
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_and_text import MaskedLanguageObjective
 
 
 class VocabularyHead(nn.Module):
@@ -48,38 +44,30 @@ class MaskedLanguageModel(Method):
 
     image_encoder = None
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
+    title = "Masked language model"
+    objective_class = MaskedLanguageObjective
+    objective: MaskedLanguageObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build the text encoder and the head.
 
         Raises:
             InputError: A part of the text encoder would be frozen, or its tokenizer has no mask.
         """
-        super().__init__(config, folder=folder)
-        assert isinstance(config.objective, MaskedLanguageObjective)
-        self.objective = config.objective
+        config = self.config
         if config.text_encoder.frozen_layers or config.text_encoder.freeze_embeddings:
             raise InputError(
                 "masked_language_model trains the whole text encoder; "
                 "give --text-encoder.frozen-layers 0 and --text-encoder.no-freeze-embeddings"
             )
-        if folder is None:
-            self.text_encoder = build_text_encoder(config.text_encoder, seed=derive_seed(config.seed, "text encoder"))
-        else:
-            self.text_encoder = load_text_encoder(folder, config.text_encoder)
+        self.text_encoder = self.initial_text_encoder(folder)
         self.tokenizer = self.text_encoder.tokenizer
         if self.tokenizer.mask_token_id is None or not self.tokenizer.is_fast:
             raise InputError(
                 f"text_encoder.source {config.text_encoder.source!r}: its tokenizer has no mask, or cannot cut texts "
                 "into stretches; take a BERT with a fast tokenizer"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "vocabulary head"))
+        with self.seeded("vocabulary head"):
             spread = getattr(self.text_encoder.model.config, "initializer_range", 0.02)
             self.head = VocabularyHead(self.text_encoder.dim, self.embedding.num_embeddings, spread)
 
@@ -88,14 +76,14 @@ class MaskedLanguageModel(Method):
         return parameter.ndim > 1
 
     @classmethod
-    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> TrainingBatches:
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """Batches of reports; no image is decoded."""
         batches = super().training_batches(corpus, config)
         batches.with_images = False
         return batches
 
     @classmethod
-    def validation_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> ValidationBatches:
+    def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """Fixed batches of reports; no image is decoded."""
         batches = super().validation_batches(corpus, config)
         batches.with_images = False
@@ -129,7 +117,7 @@ class MaskedLanguageModel(Method):
         words_BT = real_BT & ~tokens["special_tokens_mask"][stretch_B, :longest].bool()
         return tokens["input_ids"][stretch_B, :longest], real_BT, words_BT
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The cross-entropy of hidden word pieces of the batch's reports (see `Method.loss`).
 
         Returns:
@@ -153,7 +141,3 @@ class MaskedLanguageModel(Method):
         pieces_M = pieces_BT[chosen_BT].to(self.device)
         accuracy = (logits_MV.argmax(dim=1) == pieces_M).float().mean().item()
         return masked_language_loss(logits_MV, pieces_M), {"accuracy": accuracy}
-
-    def save_architecture(self, folder: Path) -> None:
-        """Write `text_encoder/` (configuration and tokenizer files)."""
-        self.text_encoder.save_architecture(folder)

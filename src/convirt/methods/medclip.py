@@ -3,14 +3,14 @@
 Shapes: B images and B texts in the batch, C classes of findings, D size of the shared space.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from convirt.config import PretrainConfig, SemanticMatchingObjective
+from convirt.config import PretrainConfig
 from convirt.data.findings import (
     FindingsLexicon,
     extract_findings,
@@ -18,45 +18,37 @@ from convirt.data.findings import (
     load_findings_lexicon,
     parse_findings_lexicon,
 )
-from convirt.data.loading.loader import DecoupledBatches
+from convirt.data.loading.loader import Batch, DecoupledBatches, TrainingBatches
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.temperature import LearnedTemperature
-from convirt.methods.two_towers import TwoTowers
+from convirt.methods.two_towers import LearnedTemperatureTowers
 from convirt.objectives import matching_entropy, semantic_matching_loss
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from convirt.data.loading.loader import Batch, TrainingBatches
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_and_text import SemanticMatchingObjective
 
 LEXICON = "findings.toml"
 
 
-class MedCLIP(TwoTowers):
+class MedCLIP(LearnedTemperatureTowers):
     """Two towers with linear projections and a learned temperature, drawn together by soft targets (section 3).
 
     What an image is about is extracted from its own report, what a text is about from the sentence alone.
+    The paper is silent on weight decay; its authors' code spares biases and the gains of layer norms alone. Here it is
+    as in CLIP.
     """
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
+    title = "MedCLIP"
+    objective_class = SemanticMatchingObjective
+    objective: SemanticMatchingObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature; read the lexicon, which checkpoints keep.
 
         Raises:
             InputError: The projections are not linear, or the lexicon cannot be used.
         """
-        if not config.projection.linear:
+        if not self.config.projection.linear:
             raise InputError("medclip projects linearly (Wang et al. 2022, section 3.3); give --projection.linear")
-        super().__init__(config, folder=folder)
-        assert isinstance(config.objective, SemanticMatchingObjective)
-        self.objective = config.objective
-        self.temperature = LearnedTemperature(self.objective)
+        super().build(folder, corpus)
         self.lexicon = load_findings_lexicon(self.objective.lexicon) if folder is None else _kept_lexicon(folder)
         if not self.lexicon.no_finding:
             raise InputError(
@@ -65,18 +57,11 @@ class MedCLIP(TwoTowers):
             )
 
     @classmethod
-    def training_batches(cls, corpus: "AnyCorpus", config: PretrainConfig) -> "TrainingBatches":
+    def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """Batches whose images and sentences are drawn independently of each other (section 3.1)."""
         return DecoupledBatches(corpus, config.optimiser.batch_size, config.seed)
 
-    def decays(self, name: str, parameter: torch.nn.Parameter) -> bool:
-        """Whether weight decay acts on a parameter: not on gains, biases and the temperature, as for CLIP.
-
-        The paper is silent; its authors' code spares biases and the gains of layer norms alone.
-        """
-        return parameter.ndim > 1
-
-    def findings(self, reports: "Iterable[Iterable[str]]") -> Tensor:
+    def findings(self, reports: Iterable[Iterable[str]]) -> Tensor:
         """The multi-hot findings_BC of reports, given as their sentences, on the CPU."""
         vectors = [
             findings_vector(extract_findings(report, self.lexicon), uncertain=self.objective.uncertain)
@@ -84,7 +69,7 @@ class MedCLIP(TwoTowers):
         ]
         return torch.from_numpy(np.stack(vectors))
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The semantic matching loss of one batch (see `Method.loss`).
 
         Returns:

@@ -8,22 +8,18 @@ Shapes: B images in the batch, R side of the views, D size of the projected vect
 
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MoCoObjective, PretrainConfig
-from convirt.data.loading.loader import derive_seed
+from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
 from convirt.methods.base import encode_views
-from convirt.methods.two_views import TwoViews
+from convirt.methods.simclr import TwoViews
 from convirt.objectives import queue_contrastive_loss
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_only import MoCoObjective
 
 
 class MoCo(TwoViews):
@@ -34,16 +30,18 @@ class MoCo(TwoViews):
     oldest: Tensor
     """The row of the queue to replace next, int64 scalar."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
-        super().__init__(config, folder=folder)
-        assert isinstance(config.objective, MoCoObjective)
-        self.objective = config.objective
+    title = "MoCo v2"
+    objective_class = MoCoObjective
+    objective: MoCoObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
+        """Build the encoder and its head, their slow copies, and the queue.
+
+        Raises:
+            InputError: The queue is shorter than a batch.
+        """
+        super().build(folder, corpus)
+        config = self.config
         if config.optimiser.batch_size > self.objective.queue:
             raise InputError(
                 f"objective.queue {self.objective.queue} is shorter than a batch of {config.optimiser.batch_size}; "
@@ -56,7 +54,7 @@ class MoCo(TwoViews):
         self.register_buffer("queue_KD", F.normalize(queue_KD, dim=1))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """InfoNCE of one batch against the queue; in training the key encoder and the queue move on.
 
         In validation the negatives are the keys of the batch's other images: losses against a queue that changes

@@ -3,57 +3,59 @@
 Shapes: B pairs in the batch, R side of the views, D size of a feature or of the shared space.
 """
 
+import math
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import derive_seed
-from convirt.encoders import (
-    ImageEncoder,
-    Projection,
-    build_image_encoder,
-    build_text_encoder,
-    load_image_encoder,
-    load_text_encoder,
-)
+from convirt.data.records import AnyCorpus
+from convirt.encoders import ImageEncoder, Projection, TextEncoder
+from convirt.errors import InputError
 from convirt.methods.base import Method, encode_sentences, encode_views
-
-if TYPE_CHECKING:
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.image_and_text import LearnedTemperatureObjective
 
 
 class TwoTowers(Method):
     """f_v and f_u with g_v and g_u into one space (ConVIRT, section 2.2); the loss is the subclass's."""
 
     image_encoder: ImageEncoder
+    text_encoder: TextEncoder
     shared_space = True
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
-        """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder."""
-        super().__init__(config, folder=folder)
-        if folder is None:
-            self.image_encoder = build_image_encoder(
-                config.image_encoder, seed=derive_seed(config.seed, "image encoder")
-            )
-            self.text_encoder = build_text_encoder(config.text_encoder, seed=derive_seed(config.seed, "text encoder"))
-        else:
-            self.image_encoder = load_image_encoder(folder)
-            self.text_encoder = load_text_encoder(folder, config.text_encoder)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "projections"))
-            self.image_projection = Projection(self.image_encoder.dim, config.projection)
-            self.text_projection = Projection(self.text_encoder.dim, config.projection)
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
+        """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder.
+
+        Raises:
+            InputError: A tower's source cannot be had; what both towers lack is said at once.
+        """
+        lacking = []
+        try:
+            self.image_encoder = self.initial_image_encoder(folder)
+        except InputError as error:
+            lacking.append(str(error))
+        try:
+            self.text_encoder = self.initial_text_encoder(folder)
+        except InputError as error:
+            lacking.append(str(error))
+        if lacking:
+            raise InputError("; and ".join(lacking))
+        with self.seeded("projections"):
+            self.image_projection = Projection(self.image_encoder.dim, self.config.projection)
+            self.text_projection = Projection(self.text_encoder.dim, self.config.projection)
+
+    @classmethod
+    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
+        """The encoders and their projections (see `Method.inference_parts`)."""
+        parts = super().inference_parts(config, folder, held)
+        for side in ("image", "text"):
+            if f"{side}_encoder" in parts and f"{side}_projection" in held:
+                parts[f"{side}_projection"] = Projection(parts[f"{side}_encoder"].dim, config.projection)  # type: ignore[arg-type]
+        return parts
 
     def encode_image(self, images_B1RR: Tensor) -> tuple[Tensor, Tensor]:
         """Features h_v and unit vectors v of the shared space, from float views in [0, 1]."""
@@ -65,10 +67,53 @@ class TwoTowers(Method):
         features = encode_sentences(self.text_encoder, sentences, self.device)
         return features, F.normalize(self.text_projection(features).float(), dim=1)
 
-    def save_architecture(self, folder: Path) -> None:
-        """Write `image_encoder.json` and `text_encoder/` (configuration and tokenizer files)."""
-        self.image_encoder.save_architecture(folder)
-        self.text_encoder.save_architecture(folder)
+
+class LearnedTemperature(nn.Module):
+    """1 / tau as a trained scalar, in logarithms so that it stays positive, and bounded from above (CLIP, 2.5)."""
+
+    def __init__(self, objective: LearnedTemperatureObjective) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(objective.initial_temperature)))
+        self.largest_scale = objective.largest_scale
+        self.largest = math.log(objective.largest_scale)
+
+    def forward(self) -> Tensor:
+        """The scale 1 / tau, at most the largest; in training what lies above is first brought back to it."""
+        if not self.training:
+            return self.log_scale.clamp(max=self.largest).exp()
+        with torch.no_grad():
+            self.log_scale.clamp_(max=self.largest)
+        # Not clamped again: rounding may leave the bound itself without a gradient, and there would be no way back.
+        return self.log_scale.exp()
+
+    @property
+    def tau(self) -> float:
+        """The temperature that training has come to."""
+        return 1 / min(self.log_scale.exp().item(), self.largest_scale)
+
+
+class LearnedTemperatureTowers(TwoTowers):
+    """Two towers with a learned temperature, whose gains, biases and temperature do not decay (CLIP, 2.5)."""
+
+    objective: LearnedTemperatureObjective
+
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
+        """Build both towers and the temperature."""
+        super().build(folder, corpus)
+        self.temperature = LearnedTemperature(self.objective)
+
+    @classmethod
+    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
+        """The encoders, their projections and the temperature (see `Method.inference_parts`)."""
+        parts = super().inference_parts(config, folder, held)
+        if "temperature" in held:
+            assert isinstance(config.objective, LearnedTemperatureObjective)
+            parts["temperature"] = LearnedTemperature(config.objective)
+        return parts
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay acts on a parameter: on weights alone."""
+        return parameter.ndim > 1
 
 
 def agreement(v_BD: Tensor, u_BD: Tensor, sentences: list[str]) -> dict[str, float]:

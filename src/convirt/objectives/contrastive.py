@@ -1,6 +1,6 @@
-"""Contrastive objectives between images and texts: softmax over the pairs of a minibatch.
+"""Contrastive objectives: between images and texts, and between views of the same image (ConVIRT, appendix E).
 
-Shapes: N pairs in the minibatch, D size of the shared space.
+Shapes: N pairs, or images, in the minibatch, D size of the shared space, K keys in the queue.
 """
 
 import torch
@@ -66,6 +66,31 @@ def scaled_contrastive_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor) -> Tensor
         return (F.cross_entropy(logits_NN, own_N) + F.cross_entropy(logits_NN.T, own_N)) / 2
 
 
+def sigmoid_pair_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The sigmoid loss of SigLIP (Zhai et al. 2023, section 3.2 and algorithm 1), over all pairs of the minibatch.
+
+    With <v, u> the cosine similarity, t the scale, b the bias, and z_ij = 1 where i = j, else -1::
+
+        L = -mean_i sum_j log sigmoid( z_ij (t <v_i, u_j> + b) )
+
+    Args:
+        v_ND: Image vectors, not necessarily of unit length; row i belongs to row i of `u_ND`.
+        u_ND: Text vectors.
+        scale: t, a positive scalar that may want a gradient.
+        bias: b, a scalar that may want a gradient.
+
+    Returns:
+        The scalar loss, in float32 or better.
+
+    Raises:
+        ValueError: The two matrices differ in shape, are empty or are no matrices.
+    """
+    with torch.autocast(device_type=v_ND.device.type, enabled=False):
+        logits_NN = scale * cosine_similarities(v_ND, u_ND) + bias
+        signs_NN = 2 * torch.eye(len(logits_NN), dtype=logits_NN.dtype, device=logits_NN.device) - 1
+        return -F.logsigmoid(signs_NN * logits_NN).sum() / len(logits_NN)
+
+
 def semantic_matching_loss(
     v_ND: Tensor,
     u_ND: Tensor,
@@ -119,6 +144,72 @@ def _meaning(image_findings_NC: Tensor, text_findings_NC: Tensor) -> Tensor:
     if not bool((image_findings_NC.any(dim=1)).all() and text_findings_NC.any(dim=1).all()):
         raise ValueError("a row without any finding has no direction; give it a class of its own, such as No Finding")
     return cosine_similarities(image_findings_NC, text_findings_NC)
+
+
+def nt_xent_loss(first_ND: Tensor, second_ND: Tensor, temperature: float = 0.1) -> Tensor:
+    """NT-Xent, the loss of SimCLR (Chen et al. 2020, equation 1 and algorithm 1).
+
+    With z_1 ... z_2N all vectors of both views, j(i) the other view of the image of i, and <., .> the cosine::
+
+        L = -mean_i log( exp(<z_i, z_j(i)> / tau) / sum_{k != i} exp(<z_i, z_k> / tau) )
+
+    Args:
+        first_ND: Vectors of one view of each image, not necessarily of unit length.
+        second_ND: Of another view; row i is of the same image as row i of `first_ND`.
+        temperature: tau, positive.
+
+    Returns:
+        The scalar loss, in float32 or better.
+
+    Raises:
+        ValueError: The matrices differ in shape, are empty or are no matrices, or the temperature is not positive.
+    """
+    if temperature <= 0 or first_ND.shape != second_ND.shape:
+        raise ValueError(
+            f"temperature must be positive and both views equal in shape, got {temperature}, {tuple(first_ND.shape)} "
+            f"and {tuple(second_ND.shape)}"
+        )
+    with torch.autocast(device_type=first_ND.device.type, enabled=False):
+        vectors = torch.cat([first_ND, second_ND])
+        logits = cosine_similarities(vectors, vectors) / temperature
+        logits = logits.masked_fill(torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf)
+        other_view = torch.arange(len(logits), device=logits.device).roll(len(first_ND))
+        return F.cross_entropy(logits, other_view)
+
+
+def queue_contrastive_loss(
+    query_ND: Tensor, key_ND: Tensor, queue_KD: Tensor, temperature: float = 0.07
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE against a queue of earlier keys, the loss of MoCo (He et al. 2020, equation 1 and algorithm 1).
+
+    With q_i the query and k_i the key of an image, and n_1 ... n_K the keys of the queue, all of unit length::
+
+        L = -mean_i log( exp(q_i k_i / tau) / ( exp(q_i k_i / tau) + sum_j exp(q_i n_j / tau) ) )
+
+    Args:
+        query_ND: Unit vectors of one view of each image.
+        key_ND: Unit vectors of another view of the same images, by the key encoder.
+        queue_KD: Unit vectors of earlier keys.
+        temperature: tau, positive.
+
+    Returns:
+        The scalar loss, in float32 or better, and how often the own key is the nearest, in [0, 1].
+
+    Raises:
+        ValueError: Shapes do not fit, or the temperature is not positive.
+    """
+    if temperature <= 0 or query_ND.shape != key_ND.shape or queue_KD.shape[1:] != query_ND.shape[1:]:
+        raise ValueError(
+            f"temperature must be positive and sizes equal, got {temperature}, {tuple(query_ND.shape)}, "
+            f"{tuple(key_ND.shape)} and {tuple(queue_KD.shape)}"
+        )
+    with torch.autocast(device_type=query_ND.device.type, enabled=False):
+        dtype = torch.promote_types(query_ND.dtype, torch.float32)
+        query_ND, key_ND, queue_KD = (x.to(dtype) for x in (query_ND, key_ND, queue_KD))
+        own_N1 = (query_ND * key_ND).sum(dim=1, keepdim=True)
+        logits = torch.cat([own_N1, query_ND @ queue_KD.T], dim=1) / temperature
+        hits = (logits.argmax(dim=1) == 0).float().mean()
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device)), hits
 
 
 def cosine_similarities(a_ND: Tensor, b_ND: Tensor) -> Tensor:

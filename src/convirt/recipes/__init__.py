@@ -1,50 +1,24 @@
-"""Recipes: functions that return whole configurations, each opening with the command that runs it."""
+"""Recipes: functions that return whole configurations; a docstring says in its first line what the recipe is for.
+
+Beside them stand the constants of each method's equations. A new method is a file here (constants and recipes, which
+help must read without PyTorch), a class in `convirt.methods`, and a word in each of the two tables.
+"""
 
 from collections.abc import Callable
 
 from convirt.config import PretrainConfig
-from convirt.recipes.captioning import (
-    demo_caption_lstm,
-    demo_caption_transformer,
-    paper_caption_lstm,
-    paper_caption_transformer,
-)
-from convirt.recipes.convirt import demo, paper_bone, paper_chest
-from convirt.recipes.image_and_text import (
-    demo_clip,
-    demo_contrastive_binary,
-    demo_masked_language_model,
-    demo_medclip,
-    paper_clip,
-    paper_contrastive_binary,
-    paper_masked_language_model,
-    paper_medclip,
-)
-from convirt.recipes.image_only import demo_moco, demo_simclr, paper_moco, paper_simclr
+from convirt.recipes import captioning, convirt, image_and_text, image_only, siglip
+from convirt.recipes.convirt import demo, paper_bone, paper_chest, small
 
-RECIPES: dict[str, Callable[[], PretrainConfig]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        paper_chest,
-        paper_bone,
-        paper_contrastive_binary,
-        paper_clip,
-        paper_medclip,
-        paper_masked_language_model,
-        paper_caption_lstm,
-        paper_caption_transformer,
-        paper_simclr,
-        paper_moco,
-        demo,
-        demo_contrastive_binary,
-        demo_clip,
-        demo_medclip,
-        demo_masked_language_model,
-        demo_caption_lstm,
-        demo_caption_transformer,
-        demo_simclr,
-        demo_moco,
-    )
+_FILES = (convirt, image_and_text, siglip, captioning, image_only)
+_ORDER = ("paper", "small", "demo")
+_FOUND: dict[str, Callable[[], PretrainConfig]] = {
+    name: function
+    for file in _FILES
+    for name, function in vars(file).items()
+    if name.startswith(_ORDER) and getattr(function, "__module__", None) == file.__name__
 }
+RECIPES = {name: _FOUND[name] for kind in _ORDER for name in _FOUND if name.startswith(kind)}
+"""Every recipe by its name: the functions of the files above whose names begin so; a new file is a word in `_FILES`."""
 
-__all__ = ["RECIPES", *RECIPES]
+__all__ = ["RECIPES", "demo", "paper_bone", "paper_chest", "small"]

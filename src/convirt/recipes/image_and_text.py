@@ -1,4 +1,4 @@
-"""Recipes of Contrastive-Binary (ConVIRT, section 3.3), of CLIP and MedCLIP, and of the in-domain text encoder.
+"""Contrastive-Binary (ConVIRT, section 3.3), CLIP, MedCLIP, the in-domain text encoder: constants and recipes.
 
 Encoders, corpus and image size are ConVIRT's throughout, so that a comparison is one of methods; what else a method's
 own paper fixes is taken from there. Rates that end in a cosine need the length of the run in steps: it is reckoned
@@ -6,33 +6,89 @@ for the 217,000 pairs of MIMIC-CXR (ConVIRT, appendix A); for another corpus giv
 cosine the rate is not halved as well.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from convirt.config import (
-    BinaryObjective,
-    LearnedTemperatureObjective,
-    MaskedLanguageObjective,
+    Objective,
     OptimiserConfig,
     PretrainConfig,
     ProjectionConfig,
-    SemanticMatchingObjective,
     TextEncoderConfig,
     TransformConfig,
     ValidationConfig,
 )
-from convirt.recipes.convirt import demo
+from convirt.config.settings import Count, Positive, Share, Within, require
+from convirt.recipes.convirt import at_demo_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryObjective(Objective, method="contrastive_binary"):
+    """Contrastive-Binary: real or fake pair, by a head over both projections (3.3)."""
+
+    hidden: Count = 512
+    """Width of the head's single hidden layer (silent: as wide as a projection)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedTemperatureObjective(Objective, method="clip"):
+    """CLIP: a symmetric contrastive objective with a learned temperature (Radford et al. 2021, section 2.5)."""
+
+    initial_temperature: Positive = 0.07
+    """tau at the first step (2.5)."""
+    largest_scale: float = 100.0
+    """1 / tau is kept from exceeding this (2.5)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tau, most = self.initial_temperature, self.largest_scale
+        require(1 / tau <= most < float("inf"), f"objective.largest_scale must be 1 / {tau} or more, got {most}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticMatchingObjective(LearnedTemperatureObjective, method="medclip"):
+    """MedCLIP: texts and images that are no pairs, matched by their findings (Wang et al. 2022, section 3.4)."""
+
+    lexicon: str = "en"
+    """How findings are worded: `en`, or the path of a TOML file (`data/findings/en.toml` tells the form)."""
+    uncertain: Share = 1.0
+    """What an uncertain finding counts in the vector of findings: 1 as present, 0 as absent (silent)."""
+    target_temperature: Positive = 1.0
+    """Divides the similarities of findings that the soft targets are made of; the paper's equation has none, which is
+    1. Lower is sharper: at 1 the target of a finding is at most e times that of none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLanguageObjective(Objective, method="masked_language_model"):
+    """Masked language modelling: naming hidden word pieces (Devlin et al. 2019, section 3.1)."""
+
+    share: Annotated[float, Within("(0, 1]")] = 0.15
+    """Part of a text's word pieces that have to be named (3.1)."""
+
 
 MIMIC_PAIRS = 217_000
 NEVER = 10**6
 """A patience that no run has: the rate is not halved."""
 CROP = (224 / 256) ** 2
 """Area of a crop of 224 x 224 from an image of 256 x 256."""
+CROP_ALONE = TransformConfig(
+    crop=(CROP, CROP),
+    flip=0.0,
+    degrees=0.0,
+    translate=0.0,
+    scale=(1.0, 1.0),
+    jitter_probability=0.0,
+    blur_probability=0.0,
+)
+"""Views that are random square crops and nothing else (Radford et al. 2021, section 2.3)."""
 
 
 def paper_contrastive_binary() -> PretrainConfig:
-    """`convirt pretrain paper_contrastive_binary --corpus CORPUS --out RUN`
+    """Contrastive-Binary: a head tells real pairs from fake ones.
 
-    Contrastive-Binary: every constant is ConVIRT's, but for linear projections (section 3.3).
+    `convirt pretrain paper_contrastive_binary --corpus CORPUS --out RUN`
+
+    Every constant is ConVIRT's, but for linear projections (section 3.3).
     """
     return PretrainConfig(
         recipe="paper_contrastive_binary",
@@ -43,9 +99,11 @@ def paper_contrastive_binary() -> PretrainConfig:
 
 
 def paper_clip() -> PretrainConfig:
-    """`convirt pretrain paper_clip --corpus CORPUS --out RUN`
+    """CLIP with a ResNet-50, at 256 pairs a step.
 
-    CLIP with a ResNet-50 (Radford et al. 2021): a learned temperature from 0.07 on, linear projections without bias
+    `convirt pretrain paper_clip --corpus CORPUS --out RUN`
+
+    Radford et al. 2021: a learned temperature from 0.07 on, linear projections without bias
     to 1,024 numbers, a random crop as the only augmentation, AdamW with a penalty of 0.2, 2,000 steps of warm-up, a
     cosine, 32 epochs (sections 2.3 to 2.5, tables 18 and 19: from the paper's text, not re-read; the temperature and
     the sizes also from the authors' code). Departures: both encoders start from ConVIRT's weights
@@ -57,7 +115,7 @@ def paper_clip() -> PretrainConfig:
         recipe="paper_clip",
         method="clip",
         projection=ProjectionConfig(dim=1024, linear=True, bias=False),
-        transform=_crop_alone(TransformConfig()),
+        transform=CROP_ALONE,
         objective=LearnedTemperatureObjective(),
         optimiser=OptimiserConfig(
             kind="adamw",
@@ -73,9 +131,11 @@ def paper_clip() -> PretrainConfig:
 
 
 def paper_medclip() -> PretrainConfig:
-    """`convirt pretrain paper_medclip --corpus CORPUS --out RUN`
+    """MedCLIP with a ResNet-50: images and texts matched by their findings.
 
-    MedCLIP with a ResNet-50 (Wang et al. 2022; RyanWangZf/MedCLIP): linear projections without bias to 512 numbers, a
+    `convirt pretrain paper_medclip --corpus CORPUS --out RUN`
+
+    Wang et al. 2022, RyanWangZf/MedCLIP: linear projections without bias to 512 numbers, a
     learned temperature from 0.07 on, its own augmentation, penalty 1e-4, 100 pairs a step, 10 epochs, a tenth of them
     warm-up and then a cosine, AdamW, gradients cut at norm 1, sentences at 77 word pieces: all as in its authors'
     code. The rate 5e-5 is from the paper's text, not re-read; the code's script has 2e-5, for a Swin encoder. The
@@ -115,9 +175,11 @@ def paper_medclip() -> PretrainConfig:
 
 
 def paper_masked_language_model() -> PretrainConfig:
-    """`convirt pretrain paper_masked_language_model --corpus CORPUS --out RUN`
+    """The in-domain text encoder: ClinicalBERT trained further on reports.
 
-    The in-domain text encoder (ConVIRT, appendix A, which tells no constants): ClinicalBERT trained further on the
+    `convirt pretrain paper_masked_language_model --corpus CORPUS --out RUN`
+
+    ConVIRT, appendix A, which tells no constants: ClinicalBERT trained further on the
     corpus' reports as it was itself trained further on clinical notes (Alsentzer et al. 2019: 150,000 steps, from the
     paper's text, not re-read, where the authors' script has 100,000; 32 texts of 128 word pieces at 5e-5, with 10,000
     steps of warm-up: their script), with the AdamW of BERT's code (google-research/bert: penalty 0.01, not on biases
@@ -144,80 +206,48 @@ def paper_masked_language_model() -> PretrainConfig:
 
 
 def demo_contrastive_binary() -> PretrainConfig:
-    """`convirt pretrain demo_contrastive_binary --corpus CORPUS --out RUN`
+    """Contrastive-Binary at the demo's scale.
 
-    Contrastive-Binary at the demo's budget.
+    `convirt pretrain demo_contrastive_binary --corpus CORPUS --out RUN`
     """
-    return replace(
-        demo(),
-        recipe="demo_contrastive_binary",
-        method="contrastive_binary",
-        projection=ProjectionConfig(linear=True),
-        objective=BinaryObjective(),
-    )
+    return at_demo_scale(paper_contrastive_binary())
 
 
 def demo_clip() -> PretrainConfig:
-    """`convirt pretrain demo_clip --corpus CORPUS --out RUN`
+    """CLIP at the demo's scale.
 
-    CLIP at the demo's budget: its loss, projections (to the demo's 512 numbers), views and penalty.
+    `convirt pretrain demo_clip --corpus CORPUS --out RUN`
+
+    Its loss, views and penalty, and its projections to the demo's 512 numbers.
     """
-    base = demo()
-    return replace(
-        base,
-        recipe="demo_clip",
-        method="clip",
-        projection=ProjectionConfig(linear=True, bias=False),
-        transform=_crop_alone(base.transform),
-        objective=LearnedTemperatureObjective(),
-        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.2),
-    )
+    return at_demo_scale(paper_clip(), projection={"dim": 512})
 
 
 def demo_medclip() -> PretrainConfig:
-    """`convirt pretrain demo_medclip --corpus CORPUS --out RUN`
+    """MedCLIP at the demo's scale.
 
-    MedCLIP at the demo's budget: its loss, sampling and penalty; views, frozen layers and the bias of the projections
-    are the demo's. The soft targets are sharper: as the paper has them their entropy among 32 texts is 3.41 of at most
-    3.47 nats, and in hundreds of steps nothing is learnt from what is left (docs/results.md).
+    `convirt pretrain demo_medclip --corpus CORPUS --out RUN`
+
+    Its loss, sampling and penalty; views, frozen layers and the bias of the projections are the demo's. The soft
+    targets are sharper: as the paper has them their entropy among 32 texts is 3.41 of at most 3.47 nats, and in
+    hundreds of steps nothing is learnt from what is left (docs/results.md).
     """
-    base = demo()
-    return replace(
-        base,
-        recipe="demo_medclip",
-        method="medclip",
-        projection=ProjectionConfig(linear=True),
-        objective=SemanticMatchingObjective(target_temperature=0.1),
-        optimiser=replace(base.optimiser, kind="adamw", weight_decay=1e-4),
+    return at_demo_scale(
+        replace(paper_medclip(), transform=TransformConfig()),
+        projection={"bias": True},
+        objective={"target_temperature": 0.1},
     )
 
 
 def demo_masked_language_model() -> PretrainConfig:
-    """`convirt pretrain demo_masked_language_model --corpus CORPUS --out RUN`
+    """The demo's text encoder trained further on the demo's reports.
 
-    The demo's text encoder trained further on the demo's reports, in as many steps.
+    `convirt pretrain demo_masked_language_model --corpus CORPUS --out RUN`
+
+    As many steps as the demo; eight whole reports have as many word pieces as its 32 sentences.
     """
-    base = demo()
-    return replace(
-        base,
-        recipe="demo_masked_language_model",
-        method="masked_language_model",
-        text_encoder=replace(base.text_encoder, frozen_layers=0, freeze_embeddings=False),
-        objective=MaskedLanguageObjective(),
-        # Eight whole reports have as many word pieces as 32 sentences.
-        optimiser=replace(base.optimiser, kind="adamw", weight_decay=0.01, batch_size=8),
-    )
-
-
-def _crop_alone(transform: TransformConfig) -> TransformConfig:
-    """Views that are random square crops and nothing else (Radford et al. 2021, section 2.3)."""
-    return replace(
-        transform,
-        crop=(CROP, CROP),
-        flip=0.0,
-        degrees=0.0,
-        translate=0.0,
-        scale=(1.0, 1.0),
-        jitter_probability=0.0,
-        blur_probability=0.0,
+    return at_demo_scale(
+        paper_masked_language_model(),
+        text_encoder={"frozen_layers": 0, "freeze_embeddings": False},
+        optimiser={"batch_size": 8},
     )

@@ -1,4 +1,4 @@
-"""Recipes of the methods that learn from images alone (ConVIRT, appendix E).
+"""Constants and recipes of the methods that learn from images alone (ConVIRT, appendix E).
 
 The paper is silent on the initial weights: here they are ImageNet's, as of every other method (3.3); both codes that it
 names, sthalles/SimCLR and facebookresearch/moco, start from random ones. An epoch visits each study once, with one of
@@ -6,19 +6,42 @@ its images at random; the paper's epochs visited each image. The checkpoint with
 of ConVIRT; the rate is not halved, as nothing says that it was.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from convirt.config import (
-    MoCoObjective,
     Objective,
     OptimiserConfig,
     PretrainConfig,
     ProjectionConfig,
     TransformConfig,
-    TwoViewsObjective,
     ValidationConfig,
 )
-from convirt.recipes.convirt import demo
+from convirt.config.settings import Count, Positive, Within
+from convirt.recipes.convirt import at_demo_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViewsObjective(Objective, method="simclr"):
+    """SimCLR: NT-Xent between two views of each image (E)."""
+
+    temperature: Positive = 0.1
+    """tau (E)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoObjective(TwoViewsObjective, method="moco"):
+    """MoCo v2: a query and its key against a queue of earlier keys (E)."""
+
+    temperature: Positive = 0.07
+    """tau (E)."""
+    queue: Count = 4096
+    """How many keys the queue holds (E)."""
+    key_momentum: Annotated[float, Within("[0, 1)")] = 0.999
+    """m, what the key encoder keeps of itself at each step (silent; He et al., 3.2: 0.999)."""
+    norm_groups: Count = 2
+    """Parts of a batch with a batch norm each, shuffled for the keys; on one device as on the paper's two GPUs (E)."""
+
 
 SIMCLR_VIEWS = TransformConfig(
     crop=(0.08, 1.0),
@@ -46,9 +69,11 @@ UNHALVED = ValidationConfig(patience=ValidationConfig().max_evaluations)
 
 
 def paper_simclr() -> PretrainConfig:
-    """`convirt pretrain paper_simclr --corpus CORPUS --out RUN`
+    """SimCLR, from images alone: every constant of appendix E.
 
-    SimCLR: every constant of appendix E. The code it names lowers the rate along a cosine over as many epochs as an
+    `convirt pretrain paper_simclr --corpus CORPUS --out RUN`
+
+    The code that appendix E names lowers the rate along a cosine over as many epochs as an
     epoch has batches, from the eleventh epoch on: after 100 epochs of MIMIC-CXR, 1 % less. Here the rate stays.
     """
     return PretrainConfig(
@@ -64,9 +89,11 @@ def paper_simclr() -> PretrainConfig:
 
 
 def paper_moco() -> PretrainConfig:
-    """`convirt pretrain paper_moco --corpus CORPUS --out RUN`
+    """MoCo v2, from images alone: every constant of appendix E.
 
-    MoCo v2: every constant of appendix E; the momenta are the defaults of the authors' code. Two GPUs are stood in
+    `convirt pretrain paper_moco --corpus CORPUS --out RUN`
+
+    The momenta are the defaults of the authors' code. Two GPUs are stood in
     for by two groups with a batch norm each, whose keys are shuffled (`objective.norm_groups`).
     """
     return PretrainConfig(
@@ -84,35 +111,27 @@ def paper_moco() -> PretrainConfig:
 
 
 def demo_simclr() -> PretrainConfig:
-    """`convirt pretrain demo_simclr --corpus CORPUS --out RUN`
+    """SimCLR at the demo's scale.
 
-    SimCLR with the demo's image encoder, images, batches and steps; two views are encoded of each image, and no text.
+    `convirt pretrain demo_simclr --corpus CORPUS --out RUN`
+
+    Two views of each image are encoded, and no text.
     """
-    return _demo("simclr", TwoViewsObjective(), SIMCLR_VIEWS, weight_decay=1e-4)
+    return at_demo_scale(paper_simclr(), has_text=False, blur=0.86)
 
 
 def demo_moco() -> PretrainConfig:
-    """`convirt pretrain demo_moco --corpus CORPUS --out RUN`
+    """MoCo v2 at the demo's scale.
 
-    MoCo v2 with the demo's image encoder, images, batches and steps. In hundreds of steps the key encoder has to
-    follow faster and the queue to turn over, and a cosine takes the place of the decay by epochs.
+    `convirt pretrain demo_moco --corpus CORPUS --out RUN`
+
+    In hundreds of steps the key encoder has to follow faster and the queue to turn over, and a cosine takes the place
+    of the decay by epochs.
     """
-    objective = MoCoObjective(queue=1024, key_momentum=0.99)
-    return _demo("moco", objective, MOCO_VIEWS, kind="sgd", learning_rate=0.03, weight_decay=1e-4)
-
-
-def _demo(method: str, objective: Objective, views: TransformConfig, **optimiser: object) -> PretrainConfig:
-    recipe = demo()
-    small = recipe.transform
-    # Three sevenths of the blur in pixels, as in the demo.
-    blur_sigma = (views.blur_sigma[0], round(views.blur_sigma[1] * small.size / views.size, 2))
-    return replace(
-        recipe,
-        recipe=f"demo_{method}",
-        method=method,
-        objective=objective,
-        text_encoder=PretrainConfig().text_encoder,  # there is none
-        projection=ProjectionConfig(dim=128),
-        transform=replace(views, size=small.size, blur_sigma=blur_sigma, blur_kernel=small.blur_kernel),
-        optimiser=replace(recipe.optimiser, text_learning_rate=None, **optimiser),  # type: ignore[arg-type]
+    return at_demo_scale(
+        paper_moco(),
+        has_text=False,
+        blur=0.86,
+        objective={"queue": 1024, "key_momentum": 0.99},
+        optimiser={"learning_rate": 0.03},
     )

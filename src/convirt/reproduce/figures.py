@@ -9,7 +9,7 @@ from convirt.errors import InputError
 from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
-from convirt.training.run import KEPT
+from convirt.training.pretrain import KEPT
 
 IMAGE_METHODS = ("simclr", "moco", "convirt")
 """Rows of figure 4 beside ImageNet."""

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from convirt.atomic import atomic_folder, write_json
+from convirt.atomic import atomic_folder, write_bytes, write_json
 from convirt.config import PretrainConfig, from_dict
 from convirt.errors import InputError
 from convirt.methods import Method
+from convirt.training import CONFIG
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
 
@@ -64,11 +64,12 @@ def read_config(folder: Path) -> PretrainConfig:
     return from_dict(PretrainConfig, read_json(path), where=str(path))
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, in plain memory order, each with memory of its own, as safetensors wants them."""
-    return {
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors: on the CPU, in plain memory order, each with memory of its own."""
+    plain = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
+    write_bytes(path, save(plain))  # not by its `save_file`, whose files are private whatever the umask says
 
 
 def save_checkpoint(
@@ -95,9 +96,9 @@ def save_checkpoint(
         with atomic_folder(folder, replace=True) as new:
             method.save_architecture(new)
             write_json(new / CONFIG, asdict(config))
-            save_file(_contiguous(method.state_dict()), new / WEIGHTS)
+            write_tensors(new / WEIGHTS, method.state_dict())
             if optimiser is not None:
-                save_file(_contiguous(optimiser), new / OPTIMISER)
+                write_tensors(new / OPTIMISER, optimiser)
             if state is not None:
                 write_json(new / STATE, {"format": FORMAT, **state})
     except (OSError, SafetensorError) as error:

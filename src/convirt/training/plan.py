@@ -1,9 +1,11 @@
 """What a run would take, before it is started: parameters, steps, memory and time from a few measured steps."""
 
+import math
 import resource
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from rich.console import Console
@@ -32,10 +34,18 @@ class Plan:
     """Pairs that one evaluation scores."""
     device: str
     precision: str
-    seconds_per_step: float
+    seconds_of_steps: tuple[float, ...]
+    """What each of the measured steps took."""
     seconds_per_evaluation: float
+    matched: str
+    """What of a file of initial weights went into the image encoder; empty if there was none."""
     memory: int
     """Peak while measuring: of the GPU, or of the whole process on a CPU."""
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The mean of the measured steps."""
+        return sum(self.seconds_of_steps) / len(self.seconds_of_steps)
 
     @property
     def seconds(self) -> float:
@@ -65,10 +75,10 @@ def make_plan(trainer: Trainer, train: TrainingBatches, validation: ValidationBa
     cuda = trainer.fabric.device.type == "cuda"
     for step in range(WARM_UP_STEPS):
         trainer.train_step(train[step])
-    start = time.perf_counter()
+    marks = [time.perf_counter()]
     for step in range(WARM_UP_STEPS, WARM_UP_STEPS + MEASURED_STEPS):
         trainer.train_step(train[step])
-    middle = time.perf_counter()
+        marks.append(time.perf_counter())
     trainer.validate([validation[0]])
     end = time.perf_counter()
     config = trainer.config.validation
@@ -76,12 +86,13 @@ def make_plan(trainer: Trainer, train: TrainingBatches, validation: ValidationBa
         parameters=count_parameters(trainer.method),
         steps=trainer.total,
         steps_per_epoch=train.steps_per_epoch,
-        evaluations=-(-trainer.total // config.every),
+        evaluations=math.ceil(trainer.total / config.every),
         validation_pairs=validation.batches.size,
         device=str(trainer.fabric.device),
         precision=str(trainer.fabric.strategy.precision.precision),
-        seconds_per_step=(middle - start) / MEASURED_STEPS,
-        seconds_per_evaluation=(end - middle) * len(validation),
+        seconds_of_steps=tuple(after - before for before, after in pairwise(marks)),
+        seconds_per_evaluation=(end - marks[-1]) * len(validation),
+        matched=getattr(trainer.method.image_encoder, "matched", ""),
         memory=torch.cuda.max_memory_allocated() if cuda else _peak_resident(),
     )
 
@@ -91,8 +102,10 @@ def _peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def print_plan(plan: Plan, console: Console) -> None:
+def print_plan(plan: Plan) -> None:
     """Print a plan as tables."""
+    each_S = plan.seconds_of_steps
+    mean, fastest, slowest = (1000 * seconds for seconds in (plan.seconds_per_step, min(each_S), max(each_S)))
     parts = Table("part", title="Parameters")
     for heading in ("trained", "frozen"):
         parts.add_column(heading, justify="right")
@@ -107,10 +120,12 @@ def print_plan(plan: Plan, console: Console) -> None:
         "device, precision": f"{plan.device}, {plan.precision}",
         "steps": f"{plan.steps:,}, {plan.steps_per_epoch:,} an epoch ({plan.steps / plan.steps_per_epoch:.1f} epochs)",
         "evaluations": f"{plan.evaluations:,} of {plan.validation_pairs:,} pairs",
-        "a step": f"{plan.seconds_per_step * 1000:.0f} ms (measured: steps {first} to {last})",
+        "a step": f"{mean:.0f} ms, {fastest:.0f} to {slowest:.0f} ms (measured: steps {first} to {last})",
         "an evaluation": f"{duration(plan.seconds_per_evaluation)} (from one measured batch)",
         memory_of: f"{plan.memory / 2**30:.2f} GiB (peak of the measured steps)",
         "time": f"{duration(plan.seconds)} (estimate)",
     }.items():
         run.add_row(name, value)
-    console.print(parts, run)
+    if plan.matched:
+        run.add_row("image weights", plan.matched)
+    Console().print(parts, run)

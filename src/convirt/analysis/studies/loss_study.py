@@ -15,7 +15,7 @@ from convirt.analysis.studies.correlation import spearman
 from convirt.analysis.studies.tasks import Tasks, read_toml, scores_of, tasks_of
 from convirt.errors import InputError
 from convirt.evaluation.results import Results, Row, check_out
-from convirt.training.run import KEPT
+from convirt.training.pretrain import KEPT
 
 LEAST_POINTS = 4
 

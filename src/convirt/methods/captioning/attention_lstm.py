@@ -7,8 +7,8 @@ E of a word's vector, M of the LSTM, V words known.
 import torch
 from torch import Tensor, nn
 
-from convirt.config import AttentionLSTMObjective
 from convirt.methods.captioning.decoding import Decoder, State
+from convirt.recipes.captioning import AttentionLSTMObjective
 
 
 class AttentionLSTM(Decoder):

@@ -1,4 +1,4 @@
-"""What the two captioning baselines have in common (ConVIRT, section 3.3): an image encoder that has to say the report.
+"""The two captioning baselines (ConVIRT, section 3.3): an image encoder that has to say the report.
 
 Shapes: B pairs in the batch, R side of the views, D H W the image encoder's last feature map, T words of the longest
 report, V words known.
@@ -7,23 +7,21 @@ report, V words known.
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convirt.cider import cider_d
-from convirt.config import CaptioningObjective, PretrainConfig
-from convirt.data.loading.loader import derive_seed
-from convirt.encoders import ImageEncoder, build_image_encoder, load_image_encoder
+from convirt.data.loading.loader import Batch
+from convirt.data.records import AnyCorpus
+from convirt.encoders import ImageEncoder
 from convirt.methods.base import Criterion, Method, encode_views
+from convirt.methods.captioning.attention_lstm import AttentionLSTM, attention_penalty
 from convirt.methods.captioning.decoding import Decoder, beam_search
+from convirt.methods.captioning.meshed_transformer import MeshedMemoryTransformer
 from convirt.methods.captioning.vocabulary import PAD, Vocabulary, report_words
-
-if TYPE_CHECKING:
-    from convirt.data.loading.loader import Batch
-    from convirt.data.records import AnyCorpus
+from convirt.recipes.captioning import AttentionLSTMObjective, CaptioningObjective, MeshedTransformerObjective
 
 
 class Captioner(Method):
@@ -35,41 +33,27 @@ class Captioner(Method):
 
     image_encoder: ImageEncoder
     decoder: Decoder
+    objective: CaptioningObjective
     criterion = Criterion(name="cider", higher_is_better=True)
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        *,
-        folder: Path | None = None,
-        corpus: "AnyCorpus | None" = None,
-    ) -> None:
+    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build every module; a run that starts takes its vocabulary from the corpus' training reports.
 
         Raises:
             ValueError: There is neither a folder nor a corpus.
             InputError: The training reports hold no word that is frequent enough, or the image encoder has no grid.
         """
-        super().__init__(config, folder=folder)
         if folder is not None:
             self.vocabulary = Vocabulary.load(folder)
-            self.image_encoder = load_image_encoder(folder)
         elif corpus is not None:
             self.vocabulary = Vocabulary.of_reports(corpus.reports("train"), self.objective.min_count)
-            seed = derive_seed(config.seed, "image encoder")
-            self.image_encoder = build_image_encoder(config.image_encoder, seed=seed)
-            self._require_grid()
         else:
             raise ValueError("a captioner takes its vocabulary from a corpus or a checkpoint folder: give one of them")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(config.seed, "decoder"))
+        self.image_encoder = self.initial_image_encoder(folder)
+        if folder is None:
+            self._require_grid()
+        with self.seeded("decoder"):
             self.decoder = self.build_decoder()
-
-    @property
-    def objective(self) -> CaptioningObjective:
-        """The method's constants."""
-        assert isinstance(self.config.objective, CaptioningObjective)
-        return self.config.objective
 
     @abstractmethod
     def build_decoder(self) -> Decoder:
@@ -79,11 +63,11 @@ class Captioner(Method):
     def score(self, grid_BDHW: Tensor, inputs_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The loss of saying `targets_BT` from `inputs_BT`, and further scalars."""
 
-    def loss(self, batch: "Batch", generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch's whole reports, nats a word (see `Method.loss`)."""
         return self._score(self.grid(batch.images_B1SS, generator), batch.reports)
 
-    def evaluate(self, batches: Iterable["Batch"]) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Figures of the validation batches.
 
         Returns:
@@ -117,7 +101,7 @@ class Captioner(Method):
 
     def save_architecture(self, folder: Path) -> None:
         """Write `image_encoder.json` and `vocabulary.json`."""
-        self.image_encoder.save_architecture(folder)
+        super().save_architecture(folder)
         self.vocabulary.save(folder)
 
     @torch.no_grad()
@@ -135,3 +119,51 @@ class Captioner(Method):
 def word_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """-log p of the reports' words, mean over all words of the batch, nats; padding does not count."""
     return F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=PAD)
+
+
+class CaptionLSTM(Captioner):
+    """The report from an LSTM with attention to the places of the feature map (Show, Attend and Tell, Xu et al.)."""
+
+    title = "Caption-LSTM"
+    objective_class = AttentionLSTMObjective
+    objective: AttentionLSTMObjective
+    decoder: AttentionLSTM
+
+    def build_decoder(self) -> AttentionLSTM:
+        """The decoder with its initial weights."""
+        return AttentionLSTM(self.image_encoder.grid_dim, len(self.vocabulary), self.objective)
+
+    def score(self, grid_BDHW: Tensor, inputs_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Equation 14 of Xu et al., summed over the batch and divided by its words.
+
+        L = ( sum_reports -log P(y | x) + lambda sum_i (1 - sum_t alpha_ti)^2 ) / words
+
+        Returns:
+            L, with `cross_entropy` (nats a word) and `attention_penalty` (its second part, without lambda).
+        """
+        logits_BTV, alpha_BTL = self.decoder(grid_BDHW, inputs_BT)
+        spoken_BT = targets_BT != PAD
+        cross_entropy = word_loss(logits_BTV, targets_BT)
+        penalty = attention_penalty(alpha_BTL, spoken_BT).sum() / spoken_BT.sum()
+        figures = {"cross_entropy": float(cross_entropy.detach()), "attention_penalty": float(penalty.detach())}
+        return cross_entropy + self.objective.attention_penalty * penalty, figures
+
+
+class CaptionTransformer(Captioner):
+    """The report from a Meshed-Memory Transformer over the places of the feature map (Cornia et al. 2020).
+
+    Trained by cross-entropy alone. Cornia et al. then go on with self-critical training for CIDEr-D (section 3.3);
+    ConVIRT says only that the model is trained to decode the report, and chooses a checkpoint by CIDEr.
+    """
+
+    title = "Caption-Transformer"
+    objective_class = MeshedTransformerObjective
+    objective: MeshedTransformerObjective
+
+    def build_decoder(self) -> MeshedMemoryTransformer:
+        """The decoder with its initial weights."""
+        return MeshedMemoryTransformer(self.image_encoder.grid_dim, len(self.vocabulary), self.objective)
+
+    def score(self, grid_BDHW: Tensor, inputs_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The mean cross-entropy of a word, nats."""
+        return word_loss(self.decoder(grid_BDHW, inputs_BT), targets_BT), {}

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.config import MeshedTransformerObjective
 from convirt.methods.captioning.decoding import Decoder, State
+from convirt.recipes.captioning import MeshedTransformerObjective
 
 KeysValues = tuple[Tensor, Tensor]
 
