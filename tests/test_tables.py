@@ -122,8 +122,12 @@ def test_a_cell_that_no_table_holds_is_taken_for_open_quotes(tmp_path: Path, mon
 
 def test_the_frame_of_a_whole_table_is_stripped_and_filtered(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(" kind ,text\nCT, one \nMR,two\n CT,three\n")
-    frame, digest = read_frame(tmp_path / "a.csv", ["kind"], ["kind=CT"])
+    frame, digest = read_frame(tmp_path / "a.csv", [("", "kind")], ["kind=CT"])
     assert frame.to_dict("index") == {1: {"kind": "CT", "text": "one"}, 3: {"kind": "CT", "text": "three"}}
     assert digest == read_table(tmp_path / "a.csv").sha256
-    with pytest.raises(InputError, match=r"has no column 'view'; its columns are: kind, text"):
-        read_frame(tmp_path / "a.csv", ["view"])
+    with pytest.raises(
+        InputError, match=r"^--view-column: table a\.csv has no column 'view'; its columns are: kind, text"
+    ):
+        read_frame(tmp_path / "a.csv", [("--view-column", "view")])
+    with pytest.raises(InputError, match=r"^table a\.csv has no column 'Kind' \(did you mean 'kind'\?\); its"):
+        read_frame(tmp_path / "a.csv", [("", "Kind")])

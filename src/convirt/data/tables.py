@@ -6,6 +6,7 @@ rows lie in a temporary file without a name, mapped, so that a large table costs
 
 import codecs
 import csv
+import difflib
 import gzip
 import io
 import mmap
@@ -108,12 +109,14 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> Table:
     return Table(name=path.name, sha256=digest, rows=rows, malformed=malformed, notes=tuple(notes))
 
 
-def read_frame(path: str | Path, columns: Sequence[str] = (), where: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
+def read_frame(
+    path: str | Path, named: Sequence[tuple[str, str]] = (), where: Sequence[str] = ()
+) -> tuple[pd.DataFrame, str]:
     """Read a table in which every row has to fit the header.
 
     Args:
         path: As for `read_table`.
-        columns: Columns that it must have; the others come as well.
+        named: Columns that it must have, each after the option that names it (empty if none does); others come as well.
         where: Filters, as for `passing_rows`.
 
     Returns:
@@ -126,17 +129,23 @@ def read_frame(path: str | Path, columns: Sequence[str] = (), where: Sequence[st
     if table.malformed:
         row, problem = next(iter(table.malformed.items()))
         raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
-    require_columns(table, columns)
+    for option, column in named:
+        require_columns(table, [column], option=option)
     frame = table.frame[passing_rows(table, where)]
     return frame.apply(lambda column: column.str.strip()), table.sha256
 
 
-def require_columns(table: Table, names: Sequence[str]) -> None:
-    """Raise an `InputError` that lists the columns there, if one of `names` is not among them."""
+def require_columns(table: Table, names: Sequence[str], *, option: str = "") -> None:
+    """Raise an `InputError` that lists the columns there, if one of `names` (given by an option) is not among them."""
     for name in names:
         if name not in table.header:
-            there = ", ".join(table.header)
-            raise InputError(f"table {table.name} has no column {name!r}; its columns are: {there}")
+            lowered = {there.lower(): there for there in table.header}
+            close = difflib.get_close_matches(name.lower(), lowered, n=1)
+            meant = f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+            raise InputError(
+                f"{option}{': ' if option else ''}table {table.name} has no column {name!r}{meant}; its columns are: "
+                f"{', '.join(table.header)}"
+            )
 
 
 def row_of(column: pd.Series, value: object) -> str:

@@ -51,7 +51,7 @@ def read_source(path: Path, columns: Sequence[str], where: Sequence[str] = ()) -
     Raises:
         InputError: A row that does not fit the header, no such column, or no row left.
     """
-    return read_frame(path, columns, where)[0].reset_index(drop=True)
+    return read_frame(path, [("", name) for name in columns], where)[0].reset_index(drop=True)
 
 
 def read_lines(path: Path) -> list[str]:
