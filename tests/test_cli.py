@@ -158,7 +158,7 @@ PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
         ([*PRETRAIN, "--objective.weight", "2"], "--objective.weight must lie in [0, 1], got 2.0"),
         ([*PRETRAIN, "--device", "tpu"], "invalid choice 'tpu'"),
         ([*PRETRAIN, "--method", "bogus"], f"method 'bogus' is unknown; known are {', '.join(OBJECTIVES)}"),
-        ([*PRETRAIN], "corpus is no prepared corpus (no corpus.json in it); prepare one"),
+        ([*PRETRAIN], "corpus is not a prepared corpus (it has no corpus.json); prepare one"),
         (["prepare", "archive"], "missing --images, --table, --image-column, --text-column, --patient-column, --out"),
         (["prepare", "archive", "--images"], "--images"),
         (["phantom", "--out", "x", "--patients", "many"], "--patients: invalid literal for int()"),

@@ -15,10 +15,8 @@ from conftest import read_log
 from convirt import load
 from convirt.config import OBJECTIVES, PretrainConfig, ProjectionConfig, ValidationConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loading.decoupled import DecoupledBatches
 from convirt.data.loading.export import export
-from convirt.data.loading.loader import TrainingBatches
-from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.loader import DecoupledBatches, TrainingBatches, read_ahead
 from convirt.data.loading.streaming import StreamedCorpus
 from convirt.errors import InputError
 from convirt.methods import CLIP, METHODS, ContrastiveBinary, MaskedLanguageModel, MedCLIP, Method, SigLIP

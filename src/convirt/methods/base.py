@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from convirt import transforms
 from convirt.config import Objective, PretrainConfig
-from convirt.data.corpora import Corpus
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed, validation_batches
-from convirt.data.loading.streaming import StreamedCorpus
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.encoders import (
     ImageEncoder,
     TextEncoder,
@@ -26,8 +25,6 @@ from convirt.encoders import (
     load_image_encoder,
     load_text_encoder,
 )
-
-AnyCorpus = Corpus | StreamedCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +149,7 @@ class Method(nn.Module):
     @classmethod
     def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """The fixed batches that `evaluate` is given."""
-        return validation_batches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
+        return ValidationBatches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
 from convirt.data.loading.loader import Batch
-from convirt.methods.base import AnyCorpus
+from convirt.data.records import AnyCorpus
 from convirt.methods.two_towers import TwoTowers, agreement
 from convirt.objectives import sigmoid_pair_loss
 from convirt.recipes.siglip import SigLIPObjective

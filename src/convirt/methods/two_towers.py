@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
+from convirt.data.records import AnyCorpus
 from convirt.encoders import ImageEncoder, Projection, TextEncoder
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus, Method, encode_sentences, encode_views
+from convirt.methods.base import Method, encode_sentences, encode_views
 from convirt.recipes.image_and_text import LearnedTemperatureObjective
 
 
