@@ -27,15 +27,15 @@ AtLeast0 = Annotated[int, Within("[0, inf)")]
 Steps = int | float
 """A number of steps, or as a decimal number a share of the run's, so that a shorter run has the same schedule."""
 OBJECTIVES: "dict[str, type[Objective]]" = {}
-"""The objective of each method, by its name. Each is entered where it is defined; `convirt.recipes` imports them all."""
+"""The objective of each method, by its name, entered where it is defined; `convirt.recipes` imports them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Settings):
     """The constants of one method's equations: `class ContrastiveObjective(Objective, method="convirt")`.
 
-    The method's name, a key of `convirt.methods.METHODS`, enters the class in `OBJECTIVES`. A method keeps its own beside
-    its recipes (`convirt/recipes/siglip.py`); that of ConVIRT is here, as it is the default.
+    The method's name, a key of `convirt.methods.METHODS`, enters the class in `OBJECTIVES`. A method keeps its own
+    beside its recipes (`convirt/recipes/siglip.py`); that of ConVIRT is here, as it is the default.
     """
 
     section: ClassVar[str] = "objective."
