@@ -14,8 +14,7 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 
 from convirt.data.imaging import codecs
-from convirt.data.imaging.codecs import stored_values
-from convirt.data.imaging.codestreams import read_jpeg2000_header, read_jpeg_header
+from convirt.data.imaging.codecs import read_jpeg2000_header, read_jpeg_header, stored_values
 from convirt.data.imaging.dicom import REPAIR_EQUAL_CHANNELS, read_dicom
 from convirt.data.imaging.pixels import Choice, Unreadable
 from dicom_files import compressed, dicom, jpeg_2000, jpeg_lossless, rle, texture

@@ -13,11 +13,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from convirt.data.imaging.dicom import REPAIR_EQUAL_CHANNELS, REPAIR_PADDING, REPAIR_SHAPE, read_dicom
+from convirt.data.imaging.dicom import REPAIR_EQUAL_CHANNELS, REPAIR_PADDING, REPAIR_SHAPE, REPORT_BURNED_IN, read_dicom
 from convirt.data.imaging.display import REPAIR_LUT_BITS, REPAIR_NARROW, REPAIR_RESCALE, REPAIR_WINDOW
 from convirt.data.imaging.pixels import Choice, Unreadable
 from convirt.data.imaging.prepared import prepare_image, read_pixels
-from convirt.data.imaging.screening import REPORT_BURNED_IN
 from dicom_files import bare, dicom, group, lut, ramp, sequence, written
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."

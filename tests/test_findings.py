@@ -1,6 +1,5 @@
 """Findings from text: present, absent, uncertain; phantoms and real reports; lexicons that a user writes."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from convirt.data.phantom.report import write_report
 from convirt.data.phantom.study import draw_study
 from convirt.data.reports import fields_report, parse_report
 from convirt.errors import InputError
+from linear_time import assert_linear
 from open_i import open_i_reports
 
 ENGLISH = load_findings_lexicon("en")
@@ -124,22 +124,10 @@ def test_real_reports_agree_with_their_index_terms() -> None:
         assert sum(status in (1, -1) for status in of_reports) / len(of_reports) > 0.85, name
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no " * 20_000,
-        "heart " * 20_000,
-        "opacity, " * 20_000,
-        "\0" * 1000,
-        "",
-        "é" * 1000,
-        "heart is is is is is " * 5000,
-    ],
-)
-def test_hostile_sentences_end_soon(text: str) -> None:
-    start = time.process_time()
-    extract_findings([text], ENGLISH)
-    assert time.process_time() - start < 20
+@pytest.mark.parametrize("unit", ["no ", "heart ", "opacity, ", "\0", "é", "heart is is is is is "])
+def test_hostile_sentences_take_linear_time(unit: str) -> None:
+    assert_linear(lambda text: extract_findings([text], ENGLISH), unit, 4_000)
+    assert extract_findings([""], ENGLISH)["Edema"] is None
 
 
 # Lexicons of a user
@@ -178,14 +166,14 @@ def test_a_user_may_bring_other_findings(tmp_path: Path) -> None:
         ("findings = 3", "findings must be a table"),
         ("[findings.x]\nmention = ['a']", "unknown key 'mention' in findings.x"),
         ("[findings.x]\nabsent = ['a']", "has no mentions"),
-        ("[findings.x]\nmentions = 'a'", "must be a list of phrases"),
-        ("[findings.x]\nmentions = ['a', '']", "must be a list of phrases"),
+        ("[findings.x]\nmentions = 'a'", "must be a list of words or phrases"),
+        ("[findings.x]\nmentions = ['a', '']", "must be a list of words or phrases"),
         ("[findings.x]\nmentions = ['(a|b']", "brackets must pair"),
         ("[findings.x]\nmentions = ['a+']", "holds '+'"),
         ("[findings.x]\nmentions = ['a... b']", "between words only"),
         ("[findings.x]\nmentions = ['(a|)']", "may stand for nothing"),
         ("[findings.x]\nmentions = ['a']\npathology = 1", "true or false"),
-        ("no_finding = 'x'\n[findings.x]\nmentions = ['a']", "a name that no finding bears"),
+        ("no_finding = 'x'\n[findings.x]\nmentions = ['a']", "a name that no finding has"),
         ("[findings.x]\nmentions = ['a']\n[negation]\nbehind = ['b']", "unknown key 'behind' in negation"),
         ("negations = 1", "unknown key 'negations'"),
     ],

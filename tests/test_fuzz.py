@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from convirt.data.corpora import Corpus
-from convirt.data.imaging import isolation
+from convirt.data.imaging import sandbox
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_image
 from convirt.data.preparing.archive import prepare_archive
@@ -33,7 +33,7 @@ def run(numbers: range, folder: Path) -> Counter[str]:
     met: Counter[str] = Counter()
     killers: list[str] = []
     slowest = 0.0
-    with isolation.careful(seconds=SECONDS, memory=ADDRESS_SPACE):
+    with sandbox.sandboxed(seconds=SECONDS, memory=ADDRESS_SPACE):
         for name, data in (("good" + name, data) for name, data in good.items()):
             (folder / name).write_bytes(data)
             if name not in ("goodcolour.dcm", "goodframes.dcm"):
@@ -50,12 +50,12 @@ def run(numbers: range, folder: Path) -> Counter[str]:
                 met["read"] += 1
             except Unreadable as problem:
                 met[problem.reason] += 1
-                if problem.reason == isolation.REASON:
+                if problem.reason == sandbox.REASON:
                     killers.append(f"{name}: {problem.detail}")
             slowest = max(slowest, time.monotonic() - started)
             path.unlink()
         # getrusage would count what the parent held when it started the child.
-        status = isolation.call(Path.read_text, Path("/proc/self/status"))
+        status = sandbox.call(Path.read_text, Path("/proc/self/status"))
     assert not killers
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak * 1024 < RESIDENT

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convirt.data.imaging.inside import read_inside
-from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable, read_inside
 
 SECRET = b"secret"
 

@@ -123,10 +123,11 @@ def test_every_usable_report_gives_a_pair_and_every_other_is_explained(whole: tu
     assert explained == set(reports) - usable
     assert set(dropped(path)) == {NO_TEXT, NO_IMAGE}
     audit = json.loads((path / "audit.json").read_text())
-    assert audit["rows"] == {"total": 7574, "kept": 7430, "repaired": 0, "dropped": 144, "failed": 0}
+    assert audit["rows"] == {"total": 7574, "kept": 7426, "repaired": 4, "dropped": 144, "failed": 0}
     for pair in pairs:
         assert len(pair.images) == reports[pair.pair_id].images
-        assert pair.text == " ".join(reports[pair.pair_id].text.split()), pair.pair_id
+        text = reports[pair.pair_id].text.replace("<BR>", " ")  # a line end in one report
+        assert pair.text == " ".join(text.split()), pair.pair_id
         assert pair.attributes["indication"] == " ".join(reports[pair.pair_id].indication.split())
     for figure in ("3,955 reports", "28 reports without findings", "104 reports without image", "3,826 pairs"):
         assert figure in notes(path), figure

@@ -3,7 +3,6 @@
 import pickle
 import random
 import re
-import time
 import tomllib
 import unicodedata
 from pathlib import Path
@@ -22,7 +21,9 @@ from convirt.data.reports import (
     parse_sections,
     sentence_spans,
 )
+from convirt.data.reports.parsing import REPAIR_LINE_ENDS
 from convirt.errors import InputError
+from linear_time import assert_linear
 from open_i import OpenIReport, open_i_reports
 from report_styles import STYLES
 
@@ -31,8 +32,7 @@ DATA = Path(__file__).parent / "data" / "reports"
 
 SECOND_REPORT = "2415"
 """Its IMPRESSION field holds a second whole report: IMPRESSION: Exam: ... Comparison: ... History: ... FINDINGS: ...
-IMPRESSION: ... Nothing tells it from a report with an addendum, so its headings, comparison and history go, and its
-findings and impressions stay."""
+IMPRESSION: ... Nothing tells it from a report with an addendum, so headings of kept sections go, and all else stays."""
 
 
 def words(text: str) -> str:
@@ -65,7 +65,7 @@ def test_the_fields_of_all_open_i_reports_come_back(style: str) -> None:
     differ = [n for n, report in reports.items() if kept(STYLES[style](report)) != expected(report, style)]
     assert differ == [SECOND_REPORT]
     second = reports[SECOND_REPORT]
-    stays = re.sub(r" IMPRESSION: Exam: .*?FINDINGS: | IMPRESSION: ", " ", second.text)
+    stays = re.sub(r" (FINDINGS|IMPRESSION): ", " ", second.text)
     found = [body for bodies in kept(STYLES[style](second)).values() for body in bodies]
     assert sorted(" ".join(found).split()) == sorted(stays.split())
 
@@ -82,7 +82,7 @@ def test_the_usable_reports_of_open_i_give_sentences_and_tokens() -> None:
 
 def long_enough(report: OpenIReport) -> bool:
     parsed = fields_report(report.findings, report.impression)
-    assert parsed.text == words(report.text)
+    assert parsed.text == words(report.text.replace("<BR>", " "))  # one report has it
     return parsed.tokens >= MIN_TOKENS and bool(parsed.sentences)
 
 
@@ -168,6 +168,98 @@ def test_what_is_no_heading_of_a_kept_section(text: str) -> None:
     assert kept_sections(text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("FINDINGS: Comparison: ___. Wide lungs.\nIMPRESSION: COPD.", "Comparison: ___.|Wide lungs.|COPD."),
+        ("FINDINGS: Technique: one view. Mass seen.\nIMPRESSION: Mass.", "Technique: one view.|Mass seen.|Mass."),
+        ("FINDINGS:\nHistory: a fall. Rib broken.\nIMPRESSION: Fracture.", "History: a fall.|Rib broken.|Fracture."),
+        ("Findings: Clear. Comparison: none. No mass.", "Clear.|Comparison: none.|No mass."),
+        ("IMPRESSION: Old scars. HISTORY: fall. New mass.", "Old scars.|HISTORY: fall.|New mass."),
+        ("IMPRESSION: Recommendation: chest CT. Mass.", "Recommendation: chest CT.|Mass."),
+        ("IMPRESSION: RECOMMENDATION: chest CT. Mass.", "RECOMMENDATION: chest CT.|Mass."),
+        ("EXAM: Chest.\nIMPRESSION: Mass. RECOMMENDATION: CT. New clot.", "Mass.|RECOMMENDATION: CT.|New clot."),
+        ("FINDINGS: Clear.\nComparison: last year. Mass.\nCOMPARISON: None.", "Clear.|Comparison: last year.|Mass."),
+        ("FINDINGS: Clear.\nTECHNIQUE: PA.\nIMPRESSION: Normal.", "Clear.|Normal."),
+        ("IMPRESSION: Clear.\nElectronically signed by: Dr. X", "Clear."),
+    ],
+)
+def test_in_doubt_nothing_is_cut(text: str, sentences: str) -> None:
+    assert list(parse_report(text).sentences) == sentences.split("|")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("HISTORY: Fall.\nFINDINGS: Opacity.\nCOMMENT: Pneumonia.", ["Opacity.", "Pneumonia."]),
+        ("FINDINGS: Opacity.\nIMPRESSION: Pneumonia.\nCOMMENT: Told to the ward.", ["Opacity.", "Pneumonia."]),
+        ("FINDINGS: Opacity.\nOPINION: Pneumonia.\nCOMMENTS: Told.", ["Opacity.", "Pneumonia."]),
+        ("REPORT: Opacity.\nInterpretation: Pneumonia.", ["Opacity.", "Pneumonia."]),
+        ("HISTORY: Fall.\nCOMMENT: Pneumonia.", ["Pneumonia."]),
+        ("FINDINGS: Opacity.\nIMPRESSION: Pneumonia.\nSUMMARY: Treat.", ["Opacity.", "Pneumonia.", "Treat."]),
+    ],
+)
+def test_a_comment_or_an_opinion_concludes_a_report_without_impression(text: str, sentences: list[str]) -> None:
+    assert list(parse_report(text).sentences) == sentences
+
+
+def test_a_comment_does_not_displace_findings_without_a_heading() -> None:
+    report = parse_report("The lungs are clear.\nCOMMENT: Told to the ward.")
+    assert report.sentences == ("The lungs are clear.", "COMMENT: Told to the ward.")
+    spanish = parse_report("HALLAZGOS: Opacidad.\nCOMENTARIO: Neumonía basal.", SPANISH)
+    assert spanish.sentences == ("Opacidad.", "Neumonía basal.")
+
+
+LINE_ENDS = [
+    "\\n", "\\r\\n", "<br>", "<BR />", "<p>", "</p><p>", "</div>", "_x000D_", "_x000d_\n", "\\.br\\", "~", "~~ ",
+    "&#10;", "&#13;&#10;", "&#xD;&#xA;", "\\X0D\\", "\\X0D\\\\X0A\\", "\\X0D0A\\", "\\par ", "\\par\n", "\\line ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", LINE_ENDS)
+def test_line_ends_of_other_systems(mark: str) -> None:
+    lines = [
+        "INDICATION: Cough.",
+        "FINDINGS: A nodule of ~2 cm.",
+        "No effusion",
+        "Heart normal.",
+        "IMPRESSION: Nodule.",
+    ]
+    report = parse_report(mark.join(lines))
+    assert report.sentences == ("A nodule of ~2 cm.", "No effusion", "Heart normal.", "Nodule.")
+    assert report.repairs == (REPAIR_LINE_ENDS,)
+    fields = fields_report(f"Clear.{mark}No mass", f"Normal{mark}Stable.")
+    assert (fields.sentences, fields.repairs) == (("Clear.", "No mass", "Normal", "Stable."), (REPAIR_LINE_ENDS,))
+    assert kept_sections(mark.join(lines))[1] == "Nodule."
+
+
+@pytest.mark.parametrize(
+    "text", ["About ~3 cm.", "From ~ 1 to\n2 cm < 3.", "In C:\\new\\report\non \\\\server\\radiology", "a_x000"]
+)
+def test_what_is_not_a_line_end(text: str) -> None:
+    report = parse_report(text)
+    assert (report.text, report.repairs) == (words(text), ())
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "N/A", "NULL", "<NA>", " na "])
+def test_missing_values_written_out_are_not_text(missing: str) -> None:
+    assert parse_report(f"FINDINGS: {missing} IMPRESSION: No mass.").sentences == ("No mass.",)
+    assert parse_report(missing).text == fields_report(missing, missing).text == ""
+    assert parse_report(missing).sentences == parse_report(f"FINDINGS: {missing}").sentences == ()
+    assert fields_report(missing, "No mass.").text == "No mass."
+
+
+def test_codes_and_the_administration_after_a_report_are_not_sentences() -> None:
+    text = (
+        "FINDINGS: Large heart.\nIMPRESSION:\n1. Cardiomegaly.\n2. No edema.\nSUMMARY:2-ABNORMAL, REPORTED BEFORE\n"
+        "END OF IMPRESSION\nACCESSION NUMBER:\nAB1234\nPrimary Diagnostic Code: MINOR ABNORMALITY\n"
+    )
+    report = parse_report(text)
+    assert report.sentences == ("Large heart.", "Cardiomegaly.", "No edema.")
+    assert report.text == "Large heart. 1. Cardiomegaly. 2. No edema."
+    assert parse_report("FINDINGS: 2-VIEW CHEST IS NORMAL.").sentences == ("2-VIEW CHEST IS NORMAL.",)
+
+
 def test_fields_are_kept_whole_and_edits_reach_them() -> None:
     report = fields_report("Chest. Comparison: larger than before.", " Seen by Dr. Smith. IMPRESSION: Stable. ")
     assert report.text == "Chest. Comparison: larger than before. Seen by Dr. Smith. IMPRESSION: Stable."
@@ -206,20 +298,20 @@ def test_a_lexicon_of_a_user_extends_or_replaces(tmp_path: Path) -> None:
         (b"a = " + b"[" * 5000, "is not a TOML file"),
         (b"x" * (1 << 20) + b"xx", "larger than"),
         (b"", "so nothing would be kept"),
-        (b'extends = "fr"', "is no shipped language"),
-        (b"extends = []", "is no shipped language"),
+        (b'extends = "fr"', "is not a shipped language"),
+        (b"extends = []", "extends must be a text"),
         (b"extra = 1", "unknown key 'extra'"),
         (b"sections = 3", "must be a table"),
         (b"[examinations]\nname = []", "unknown key 'name'"),
         (b'extends = "en"\n[examinations]\nnames = 3', "names must be a list of words"),
         (b"[sections]\nfindings = 3", "sections.findings must be a table"),
         (b"[sections.findings]\nkeep = true", "unknown key 'keep' in sections.findings"),
-        (b"[sections.findings]\nkept = 1", "sections.findings.kept must be a bool"),
+        (b"[sections.findings]\nkept = 1", "sections.findings.kept must be true or false"),
         (b"[sections.findings]\nheadings = [1]", "headings must be a list of words"),
         (b'[sections.findings]\nheadings = ["a(b"]', "brackets must pair"),
         (b'[sections.findings]\nheadings = ["' + b"(a|b|c|d|e|f|g|h)" * 12 + b'"]', "more than 20000 headings"),
         (b"[sentences]\nwords = []", "unknown key 'words'"),
-        (b"language = 3", "language must be a word"),
+        (b"language = 3", "language must be a text"),
     ],
 )
 def test_a_bad_lexicon_is_one_clear_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -242,28 +334,25 @@ ADVERSARIAL = [
     " *", "#_", "___", "-", "a.", "a.b", "T4.N", "ab.C", "Dr. J. ", "I. ", "no.1", "1. A 2. ", "2. A", "1.1", "XXXX. ",
     "'s ", "n't", "e.g.", "FINDINGS", "FINDINGS:", "FINDINGS\n", "FINDINGS - ", "FINDINGS AND ", "FINDINGS (a) ",
     "FINDINGS / ", "Findings  A", "a\nfindings:\nB findings: ", "history & ", "CHEST:", "CHEST:\n", "A. CHEST: PA\n",
+    "<br", "<p ", "~", "~ ", "\\n", "\\X0D", "FINDINGS: Comparison: ", "IMPRESSION: COMMENT: A ",
     "CHEST\n", "\n \nCOMPARISON:\nCHEST:\n", "\u0301", "é", "\x85", "\ufdfa", "\x00",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("unit", ADVERSARIAL)
 def test_no_text_makes_parsing_slow(unit: str) -> None:
-    """A tenth of a megabyte in a tenth of the time that a megabyte may take."""
-    check_speed(unit, length=100_000, seconds=1)
+    check_growth(unit, 10_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", ADVERSARIAL)
-def test_a_megabyte_is_parsed_in_ten_seconds(unit: str) -> None:
-    check_speed(unit, length=1_000_000, seconds=10)
+def test_a_megabyte_takes_four_times_as_long_as_a_quarter(unit: str) -> None:
+    check_growth(unit, 250_000, runs=1)
 
 
-def check_speed(unit: str, length: int, seconds: float) -> None:
-    body = (unit * (length // len(unit) + 1))[:length]
-    for text in (body, f"FINDINGS: {body}x"):
-        start = time.process_time()
-        parse_report(text)
-        assert time.process_time() - start < seconds
+def check_growth(unit: str, length: int, runs: int = 3) -> None:
+    assert_linear(parse_report, unit, length, runs)
+    assert_linear(lambda text: parse_report(f"FINDINGS: {text}x"), unit, length, runs)
 
 
 def test_places_hold_for_any_text() -> None:

@@ -1,18 +1,23 @@
 """Findings from the sentences of a report: named, denied or in doubt, by rules (after CheXpert; Irvin et al. 2019).
 
 A finding is first looked for by name; then cues in the same clause decide. Of several mentions in one report a
-present one counts before an uncertain one, and that before an absent one, as in the CheXpert labeler.
+present one counts before an uncertain one, and that before an absent one, as in the CheXpert labeler. How findings are
+worded is data that a user can replace; `en.toml` shows the form.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.findings.lexicon import Cues, Finding, FindingsLexicon, normalise
+from convirt.data.reports.lexicons import Form, LexiconFile, find_lexicon_file, fold
+from convirt.errors import InputError
 
 PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
 _ORDER = (PRESENT, UNCERTAIN, ABSENT)
@@ -20,6 +25,63 @@ _STOPS = re.compile(r"[;:!?]|\.(?= |$)")
 _NEAR = re.compile(r",| and | or |;")
 _STRETCH = re.compile(r".{1,400}(?!\w)|.{1,400}", re.DOTALL)
 """What runs on for longer is no sentence, and is cut between words, so that hostile text costs little."""
+
+LANGUAGES = ("en",)
+"""Languages whose findings ship with the package."""
+
+_NEVER = re.compile(r"(?!)")
+_JOINING = re.compile(r"[-‐-―/_\s]+")
+_PHRASE = re.compile(r"[^\W_]|[ ()|*.']")
+_FORM: Form = {
+    "language": str,
+    "no_finding": str,
+    "findings": {"*": {"mentions": list, "absent": list, "uncertain": list, "ignored": list, "pathology": bool}},
+    "negation": {"before": list, "after": list, "ignored": list},
+    "uncertainty": {"before": list, "after": list},
+    "clauses": {"ends": list},
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finding:
+    """The wording of one finding, compiled; what is not there never matches."""
+
+    name: str
+    mentions: re.Pattern[str]
+    absent: re.Pattern[str] = _NEVER
+    uncertain: re.Pattern[str] = _NEVER
+    ignored: re.Pattern[str] = _NEVER
+    pathology: bool = True
+    """Whether it makes a report abnormal."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cues:
+    """Words before and after a mention that turn its meaning."""
+
+    before: re.Pattern[str] = _NEVER
+    after: re.Pattern[str] = _NEVER
+    ignored: re.Pattern[str] = _NEVER
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FindingsLexicon:
+    """The findings of a lexicon in their order, and the cues around them."""
+
+    findings: tuple[Finding, ...]
+    negation: Cues
+    uncertainty: Cues
+    ends: re.Pattern[str]
+    """Where a clause ends."""
+    no_finding: str = ""
+    """Name of the class of texts without pathology; empty if there is none."""
+    source: str = field(default="", repr=False)
+    """The TOML text that it was read from."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class, `no_finding` last."""
+        return tuple(finding.name for finding in self.findings) + ((self.no_finding,) if self.no_finding else ())
 
 
 def extract_findings(sentences: Iterable[str], lexicon: FindingsLexicon) -> dict[str, int | None]:
@@ -55,7 +117,7 @@ def findings_vector(found: Mapping[str, int | None], *, uncertain: float = 1.0) 
 @lru_cache(maxsize=1 << 17)
 def _read(sentence: str, lexicon: FindingsLexicon) -> tuple[tuple[str, int], ...]:
     """Each finding that a sentence speaks of, with its status; the same sentences stand in many reports."""
-    text = normalise(sentence)
+    text = _normalise(sentence)
     found: list[tuple[str, int]] = []
     clauses = _clauses(text, lexicon)
     for finding in lexicon.findings:
@@ -107,3 +169,85 @@ def _blank(text: str, *patterns: re.Pattern[str]) -> str:
     for pattern in patterns:
         text = pattern.sub(lambda match: "\0" * len(match.group()), text)
     return text
+
+
+def load_findings_lexicon(place: str | Path) -> FindingsLexicon:
+    """Load a lexicon of findings.
+
+    Args:
+        place: `en`, or the path of a TOML file.
+
+    Raises:
+        InputError: No such file, or one that is not a lexicon of findings.
+    """
+    return _compile(find_lexicon_file(place, "findings lexicon", __package__, LANGUAGES))
+
+
+def parse_findings_lexicon(source: str, *, where: str) -> FindingsLexicon:
+    """Compile the TOML text of a lexicon.
+
+    Raises:
+        InputError: It is not TOML, or not of the form that `en.toml` shows.
+    """
+    return _compile(LexiconFile(where, source.encode()))
+
+
+@lru_cache(maxsize=8)
+def _compile(file: LexiconFile) -> FindingsLexicon:
+    values = file.checked(_FORM).values
+    findings = tuple(_finding(name, table, file.name) for name, table in values.get("findings", {}).items())
+    no_finding = values.get("no_finding", "")
+    if no_finding in (finding.name for finding in findings):
+        raise InputError(f"{file.name}: no_finding must be a name that no finding has")
+    if not findings:
+        raise InputError(f'{file.name}: there are no findings; give each a table such as [findings."Edema"]')
+    cues = {
+        key: _patterns(values.get(key, {}), f"{file.name}: {key}") for key in ("negation", "uncertainty", "clauses")
+    }
+    return FindingsLexicon(
+        findings=findings,
+        negation=Cues(**cues["negation"]),
+        uncertainty=Cues(**cues["uncertainty"]),
+        ends=cues["clauses"].get("ends", _NEVER),
+        no_finding=no_finding,
+        source=file.data.decode("utf-8-sig"),
+    )
+
+
+def _finding(name: str, table: Mapping[str, Any], where: str) -> Finding:
+    place = f"{where}: findings.{name}"
+    patterns = _patterns({key: value for key, value in table.items() if key != "pathology"}, place)
+    if "mentions" not in patterns:
+        raise InputError(f"{place} has no mentions, so it would never be found")
+    return Finding(name=name, pathology=table.get("pathology", True), **patterns)
+
+
+def _patterns(table: Mapping[str, list[str]], place: str) -> dict[str, re.Pattern[str]]:
+    """Compile each list of phrases that is not empty into one pattern, to search normalised text with."""
+    return {
+        key: re.compile("|".join(rf"\b(?:{_expression(phrase, f'{place}.{key}')})(?!\w)" for phrase in phrases))
+        for key, phrases in table.items()
+        if phrases
+    }
+
+
+def _expression(phrase: str, where: str) -> str:
+    text = _normalise(phrase)
+    if wrong := next((sign for sign in text if not _PHRASE.fullmatch(sign)), None):
+        raise InputError(f"{where}: {phrase!r} holds {wrong!r}; a phrase has words, (a|b), * and ... only")
+    parts = [part.replace("(", "(?:").replace("*", r"\w*") for part in text.split(" ... ")]
+    if any("." in part for part in parts):
+        raise InputError(f"{where}: {phrase!r} must have ` ... ` between words only")
+    expression = r"(?: \w+){0,4} ".join(parts)
+    try:
+        empty = re.fullmatch(expression, "")
+    except re.error as error:
+        raise InputError(f"{where}: {phrase!r}: {error}; brackets must pair, as in (a|b)") from None
+    if empty:
+        raise InputError(f"{where}: {phrase!r} may stand for nothing at all")
+    return expression
+
+
+def _normalise(text: str) -> str:
+    """A text as phrases see it: small letters without accents, single spaces, hyphens and slashes as spaces."""
+    return _JOINING.sub(" ", fold(text)).strip()

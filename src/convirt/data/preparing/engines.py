@@ -19,7 +19,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from convirt.data.imaging.isolation import careful, deadline
+from convirt.data.imaging.sandbox import deadline, sandboxed
 from convirt.data.preparing.making import Job, make_shard
 from convirt.data.preparing.pairing import PairPlan
 from convirt.errors import InputError
@@ -48,7 +48,7 @@ Engine = Callable[[Job, Iterable[Task], int | None], Iterator[Task]]
 
 def run_here(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in this process, one after the other; a file that kills its decoder kills a child only."""
-    with careful():
+    with sandboxed():
         for task in tasks:
             make_shard(job, task.plans, task.shard, task.piece)
             yield task
@@ -135,7 +135,7 @@ def _end_with_parent() -> None:
 
 def _work(job: Job, task: Task, with_care: bool) -> None:
     assert _stop is not None
-    with careful() if with_care else nullcontext():
+    with sandboxed() if with_care else nullcontext():
         make_shard(job, task.plans, task.shard, task.piece, _stop.is_set, None if with_care else _limit)
 
 
@@ -199,7 +199,7 @@ def _connect(ray: Any, workers: int | None) -> None:
 
 
 def _work_remotely(job: Job, task: Task) -> None:
-    with careful():
+    with sandboxed():
         make_shard(job, task.plans, task.shard, task.piece)
 
 

@@ -6,8 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from convirt.data.identifiers.finding import redact
-from convirt.data.imaging.inside import read_inside
-from convirt.data.imaging.pixels import FIRST, Choice, Unreadable
+from convirt.data.imaging.pixels import FIRST, Choice, Unreadable, read_inside
 from convirt.data.imaging.prepared import prepare_bytes
 from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
@@ -127,7 +126,7 @@ def make_content(
             problem = error
         images.append(image)
         problems.append(problem)
-        repairs.append((*repaired, *masked))
+        repairs.append((*repaired, *masked, *report.repairs))
     return PairContent(report=report, images=tuple(images), problems=tuple(problems), repairs=tuple(repairs))
 
 

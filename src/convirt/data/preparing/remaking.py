@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from convirt.data.corpora import Corpus
-from convirt.data.imaging.inside import read_inside
-from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.pixels import Unreadable, read_inside
 from convirt.data.imaging.prepared import Bits, prepare_bytes
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.pairing import PairContent, PairPlan, Row

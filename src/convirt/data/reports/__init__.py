@@ -6,10 +6,9 @@ in the text; headings and abbreviations are data (`lexicons`).
 """
 
 from convirt.data.reports.lexicons import ENGLISH, LANGUAGES, Lexicon, load_lexicon
-from convirt.data.reports.parsing import MIN_TOKENS, Report, fields_report, parse_report
+from convirt.data.reports.parsing import MIN_TOKENS, Report, count_tokens, fields_report, parse_report
 from convirt.data.reports.sections import Section, kept_sections, parse_sections
 from convirt.data.reports.sentences import sentence_spans, split_sentences
-from convirt.data.reports.tokens import count_tokens
 
 __all__ = [
     "ENGLISH",

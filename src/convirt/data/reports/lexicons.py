@@ -1,8 +1,8 @@
-"""Lexicons: which headings and abbreviations the reports of a language have, as data that a user can replace.
+"""Lexicons: words of a language as data that a user can replace: headings and abbreviations, or names of findings.
 
-A lexicon is a TOML file. English and Spanish ship with the package (`en.toml` tells the form); a user's file stands
-alone, or adds to a shipped one with `extends = "en"`: its headings then move to the section it names them in, and
-`not_headings` takes headings away.
+A lexicon is a TOML file; this module reads every kind. That of headings ships in English and Spanish (`en.toml` shows
+the form); a user's file stands alone, or adds to a shipped one with `extends = "en"`: its headings then move to the
+section it names them in, and `not_headings` takes headings away.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from itertools import islice, product
@@ -23,9 +23,25 @@ MAX_BYTES = 1 << 20
 MAX_HEADINGS = 20_000
 """Limits of a lexicon file: its size, and its headings when every `(a|b)` is written out."""
 
+LANGUAGES = ("en", "es")
+"""Languages whose headings ship with the package."""
+
+Form = Mapping[str, Any]
+"""Keys that a table may have: `bool`, `str`, `list` (of words) or the form of an inner table. `*` is any key."""
+
 _SENTENCE_WORDS = ("abbreviations", "titles", "before_number", "continuing")
-_EXAMINATION_WORDS = ("sections", "after", "at_once_after", "names", "structures", "words", "fillers", "clinical")
-_SECTION_KEYS = {"kept": bool, "inside_lines": bool, "headings": list}
+_EXAMINATION_WORDS = ("after", "at_once_after", "names", "structures", "words", "fillers", "clinical")
+_FORM: Form = {
+    "language": str,
+    "extends": str,
+    "joiners": list,
+    "not_headings": list,
+    "sections": {
+        "*": {"kept": bool, "inside_lines": bool, "closing": bool, "instead_of": list, "headings": list},
+    },
+    "sentences": dict.fromkeys(_SENTENCE_WORDS, list),
+    "examinations": dict.fromkeys(("sections", *_EXAMINATION_WORDS), list),
+}
 _SEPARATORS = re.compile(r"[\s\-_'’‐-―]+")
 _JOINING = re.compile(r"\s*[/&+,]\s*")
 _CHOICE = re.compile(r"\(([^()]*)\)")
@@ -64,6 +80,10 @@ class Lexicon:
     """Sections that a pair keeps."""
     line_only: frozenset[str] = frozenset()
     """Sections whose headings count at the start of a line only."""
+    closing: frozenset[str] = frozenset()
+    """Sections that come after a report's last findings: they may end a kept section whatever their heading's shape."""
+    instead_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Sections that are kept where none of these others exists."""
     joiners: frozenset[str] = frozenset()
     """Words that join two headings: FINDINGS AND IMPRESSION."""
     abbreviations: frozenset[str] = frozenset()
@@ -96,35 +116,22 @@ class Lexicon:
 
 
 def load_lexicon(language: str | Path) -> Lexicon:
-    """Load a lexicon.
+    """Load a lexicon of headings.
 
     Args:
         language: A shipped language, `en` or `es`, or the path of a TOML file.
 
     Raises:
-        InputError: No such language or file, or a file that is no lexicon.
+        InputError: No such language or file, or a file that is not a lexicon.
     """
-    if str(language) in LANGUAGES:
-        return _build([_shipped(str(language))])
-    path = Path(language)
-    if not _is_file(path):
-        raise InputError(
-            f"there is no lexicon {str(language)!r}; name {' or '.join(LANGUAGES)}, or the path of a TOML file"
-        )
-    source = _Source.read(path)
-    base = source.values.get("extends")
-    if base is None:
-        return _build([source])
+    lexicon = find_lexicon_file(language, "lexicon", __package__, LANGUAGES).checked(_FORM)
+    if (base := lexicon.values.get("extends")) is None:
+        return _build([lexicon])
     if base not in LANGUAGES:
-        raise InputError(f"{path}: extends = {base!r} is no shipped language; it may be {' or '.join(LANGUAGES)}")
-    return _build([_shipped(base), source])
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long a name, a null byte
-        return False
+        raise InputError(
+            f"{lexicon.name}: extends = {base!r} is not a shipped language; it may be {' or '.join(LANGUAGES)}"
+        )
+    return _build([find_lexicon_file(base, "lexicon", __package__, LANGUAGES).checked(_FORM), lexicon])
 
 
 def fold(text: str) -> str:
@@ -141,132 +148,129 @@ def normalise(label: str, joiners: frozenset[str] = frozenset()) -> str:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """One TOML file, read and not yet checked."""
+class LexiconFile:
+    """One TOML file of a lexicon."""
 
     name: str
+    """Its path, or the name of a shipped one: how messages call it."""
     data: bytes
-    values: dict[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Its content, once it is `checked`."""
 
-    @classmethod
-    def read(cls, path: Path) -> "_Source":
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; name a lexicon that can be read") from error
-        if len(data) > MAX_BYTES:
-            raise InputError(f"{path} is larger than {MAX_BYTES} bytes; that is no lexicon")
-        return cls.parse(str(path), data)
+    def checked(self, form: Form) -> "LexiconFile":
+        """Return the file with its content.
 
-    @classmethod
-    def parse(cls, name: str, data: bytes) -> "_Source":
+        Raises:
+            InputError: It is not TOML, or not of this form.
+        """
         try:
-            return cls(name, data, tomllib.loads(data.decode("utf-8-sig")))
+            values = tomllib.loads(self.data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            raise InputError(f"{name} is not UTF-8 text; save it as UTF-8") from error
+            raise InputError(f"{self.name} is not UTF-8 text; save it as UTF-8") from error
         except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise InputError(f"{name} is not a TOML file: {str(error).splitlines()[0]}") from error
-
-    def strings(self, table: Mapping[str, Any], key: str) -> list[str]:
-        """Return a list of strings of a table; empty if it is not there."""
-        values = table.get(key, [])
-        if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
-            raise InputError(f"{self.name}: {key} must be a list of words")
-        return values
-
-    def table(self, table: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """Return a table of a table; empty if it is not there."""
-        values = table.get(key, {})
-        if not isinstance(values, dict):
-            raise InputError(f"{self.name}: {key} must be a table")
-        return values
+            raise InputError(f"{self.name} is not a TOML file: {str(error).splitlines()[0]}") from error
+        _check(self.name, values, form)
+        return replace(self, values=values)
 
 
-def _shipped(language: str) -> _Source:
-    name = f"{language}.toml"
-    return _Source.parse(name, files(__package__).joinpath(name).read_bytes())
+def find_lexicon_file(place: str | Path, kind: str, package: str, shipped: tuple[str, ...]) -> LexiconFile:
+    """Find a lexicon by its name or path; it is not yet checked.
+
+    Args:
+        place: The name of a shipped lexicon, or the path of a TOML file.
+        kind: What messages call such a file.
+        package: Where the shipped ones lie.
+        shipped: Their names.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read or is too large.
+    """
+    if str(place) in shipped:
+        return LexiconFile(f"{place}.toml", files(package).joinpath(f"{place}.toml").read_bytes())
+    path = Path(place)
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # too long a name, a null byte
+        found = False
+    if not found:
+        raise InputError(f"there is no {kind} {str(place)!r}; name {' or '.join(shipped)}, or the path of a TOML file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; name a {kind} that can be read") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path} is larger than {MAX_BYTES} bytes; that is not a {kind}")
+    return LexiconFile(str(path), data)
 
 
-def _build(sources: list[_Source]) -> Lexicon:
-    joiners = frozenset(fold(word) for source in sources for word in source.strings(source.values, "joiners"))
+def _check(name: str, table: Any, form: Form, place: str = "") -> None:
+    if not isinstance(table, dict):
+        raise InputError(f"{name}: {place} must be a table")
+    for key, value in table.items():
+        kind = form.get(key, form.get("*"))
+        inner = f"{place}.{key}" if place else key
+        if kind is None:
+            inside = f" in {place}" if place else ""
+            raise InputError(f"{name}: unknown key {key!r}{inside}; known are {', '.join(form)}")
+        if isinstance(kind, Mapping):
+            _check(name, value, kind, inner)
+        elif kind is list:
+            if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+                raise InputError(f"{name}: {inner} must be a list of words or phrases")
+        elif not isinstance(value, kind):
+            raise InputError(f"{name}: {inner} must be {'true or false' if kind is bool else 'a text in quotes'}")
+
+
+def _build(sources: list[LexiconFile]) -> Lexicon:
+    joiners = frozenset(fold(word) for source in sources for word in source.values.get("joiners", []))
     headings: dict[str, str] = {}
-    flags: dict[str, dict[str, bool]] = {}
-    words: dict[str, set[str]] = {key: set() for key in _SENTENCE_WORDS}
+    flags: dict[str, dict[str, Any]] = {}
     for source in sources:
-        _check_keys(source)
-        for name, section in source.table(source.values, "sections").items():
-            _check_section(source, name, section)
-            flags.setdefault(name, {}).update({k: v for k, v in section.items() if isinstance(v, bool)})
-            for pattern in source.strings(section, "headings"):
+        for name, section in source.values.get("sections", {}).items():
+            flags.setdefault(name, {}).update({key: value for key, value in section.items() if key != "headings"})
+            for pattern in section.get("headings", []):
                 headings |= dict.fromkeys((normalise(text, joiners) for text in _expand(source, pattern)), name)
-                _check_count(source, headings)
-        for pattern in source.strings(source.values, "not_headings"):
+                if len(headings) > MAX_HEADINGS:
+                    raise InputError(
+                        f"{source.name}: more than {MAX_HEADINGS} headings once every (a|b) is written out"
+                    )
+        for pattern in source.values.get("not_headings", []):
             for text in _expand(source, pattern):
                 headings.pop(normalise(text, joiners), None)
-        for key in _SENTENCE_WORDS:
-            words[key] |= {
-                fold(word).rstrip(".") for word in source.strings(source.table(source.values, "sentences"), key)
-            }
     headings.pop("", None)
     kept = frozenset(name for name in flags if flags[name].get("kept", False))
     if not kept & set(headings.values()):
         raise InputError(f"{sources[-1].name}: no section with headings has `kept = true`, so nothing would be kept")
+    sentences = {
+        key: frozenset(fold(word).rstrip(".") for word in _words(sources, "sentences", key)) for key in _SENTENCE_WORDS
+    }
+    examinations = {
+        key: frozenset(normalise(word) for word in _words(sources, "examinations", key)) for key in _EXAMINATION_WORDS
+    }
+    # The list of a later file replaces the earlier one, so that `sections = []` turns examinations off.
+    under = [source.values.get("examinations", {}).get("sections") for source in sources]
     return Lexicon(
         language=sources[-1].values.get("language", sources[0].values.get("language", "")),
         headings=headings,
         kept=kept,
         line_only=frozenset(name for name in flags if not flags[name].get("inside_lines", True)),
+        closing=frozenset(name for name in flags if flags[name].get("closing", False)),
+        instead_of={name: frozenset(flags[name]["instead_of"]) for name in flags if flags[name].get("instead_of")},
         joiners=joiners,
-        examinations=_examinations(sources),
+        examinations=ExaminationWords(
+            sections=tuple(next((names for names in reversed(under) if names is not None), ())), **examinations
+        ),
         sha256=hashlib.sha256(b"\n".join(source.data for source in sources)).hexdigest(),
-        **{key: frozenset(values) for key, values in words.items()},
+        **sentences,
     )
 
 
-def _examinations(sources: list[_Source]) -> ExaminationWords:
-    """Join the `[examinations]` of the files; `sections` of a later file replaces, so that `[]` turns them off."""
-    tables = [(source, source.table(source.values, "examinations")) for source in sources]
-    sections = [source.strings(table, "sections") for source, table in tables if "sections" in table]
-    words = {
-        key: frozenset(normalise(word) for source, table in tables for word in source.strings(table, key))
-        for key in _EXAMINATION_WORDS[1:]
-    }
-    return ExaminationWords(sections=tuple(sections[-1]) if sections else (), **words)
+def _words(sources: list[LexiconFile], table: str, key: str) -> list[str]:
+    return [word for source in sources for word in source.values.get(table, {}).get(key, [])]
 
 
-def _check_keys(source: _Source) -> None:
-    known = {"language", "extends", "joiners", "not_headings", "sections", "sentences", "examinations"}
-    _check_known(source, set(source.values), known)
-    _check_known(source, set(source.table(source.values, "sentences")), set(_SENTENCE_WORDS))
-    _check_known(source, set(source.table(source.values, "examinations")), set(_EXAMINATION_WORDS))
-    if not isinstance(source.values.get("language", ""), str):
-        raise InputError(f"{source.name}: language must be a word")
-
-
-def _check_known(source: _Source, keys: set[str], known: set[str]) -> None:
-    if unknown := sorted(keys - known):
-        raise InputError(f"{source.name}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-
-
-def _check_section(source: _Source, name: str, section: Any) -> None:
-    if not isinstance(section, dict):
-        raise InputError(f"{source.name}: sections.{name} must be a table")
-    for key, value in section.items():
-        if key not in _SECTION_KEYS:
-            raise InputError(
-                f"{source.name}: unknown key {key!r} in sections.{name}; known: {', '.join(_SECTION_KEYS)}"
-            )
-        if not isinstance(value, _SECTION_KEYS[key]):
-            raise InputError(f"{source.name}: sections.{name}.{key} must be a {_SECTION_KEYS[key].__name__}")
-
-
-def _check_count(source: _Source, headings: Mapping[str, str]) -> None:
-    if len(headings) > MAX_HEADINGS:
-        raise InputError(f"{source.name}: more than {MAX_HEADINGS} headings once every (a|b) is written out")
-
-
-def _expand(source: _Source, pattern: str) -> Iterator[str]:
+def _expand(source: LexiconFile, pattern: str) -> Iterator[str]:
     """Yield what a pattern such as `(final |)finding(s|)` stands for."""
     parts = _CHOICE.split(pattern)
     if any(c in "()|" for part in parts[::2] for c in part):
@@ -275,6 +279,4 @@ def _expand(source: _Source, pattern: str) -> Iterator[str]:
     return islice(("".join(choice) for choice in product(*choices)), MAX_HEADINGS + 1)
 
 
-LANGUAGES = ("en", "es")
-"""Languages that ship with the package."""
 ENGLISH = load_lexicon("en")

@@ -2,12 +2,16 @@
 
 A heading is a label that the lexicon knows, at the start of a line (before a colon or a dash, or alone there) or inside
 a line before a colon. Whatever it reads, each place is judged from a slice of bounded length: the time is linear in the
-text. In doubt nothing is cut from a kept section: a comparison too many harms less than findings lost.
+text.
+
+In doubt nothing is cut from a kept section: a comparison too many harms less than findings lost. So only the heading of
+another kept section ends one, or a heading at the start of a line that is written as the kept one is (in capitals or
+not). `FINDINGS: Comparison: none. The lungs are clear.` has no comparison section.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convirt.data.reports.examinations import find_examination
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
@@ -18,6 +22,13 @@ MAX_LABEL = 80
 # Every substitute is as long as what it stands for, so that places in the flat text are places in the text.
 _FLAT = {ord(c): " " for c in "\u00a0\u2007\u202f\u3000\ufeff\u200b\x00"}
 _FLAT |= {ord(c): "\n" for c in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"} | {ord("："): ":"}
+# HTML and XML, Excel, HL7, RTF, escapes. A lone tilde may mean "about": `~2 cm`; `\\n` before a small letter, a path.
+_LINE_END = re.compile(
+    r"<br\s{0,3}/?>|</?(?:p|div)(?:\s[^<>]{0,80})?>|&#(?:1[03]|x0{0,3}[ad]);|(?:\\X0[ad]){1,2}\\|\\X0[ad]0[ad]\\"
+    r"|_x000[ad]_|\\\.(?:br|sp)\\|\\(?:par|line)\b ?|(?-i:(?:\\r)?\\n|\\r)(?-i:(?![a-z]))"
+    r"|(?<=[^\s~])~+(?=[ ]{0,80}(?-i:[A-Z]|\d{1,2}[.)]\s))",
+    re.IGNORECASE,
+)
 # Possessive: a run of decorations is taken whole or not at all.
 _LEAD = re.compile(r"[ \t>#*_=~|•·\[<({–—-]*+(?:(?:\d{1,2}|I{1,3}|I?[VX]|VI{1,3}|[A-H])[.)](?=[ \t*_])[ \t*_]*+)?")
 _DECORATIONS = " \t*_=~|#>])}<[({:"
@@ -53,6 +64,7 @@ class _Heading:
     start: int  # of the heading with its decorations
     end: int  # start of the body
     sure: bool = True  # a label in small letters may be a wrapped phrase
+    inside: bool = False  # a line, and not at its start
 
 
 def flatten(text: str) -> str:
@@ -60,11 +72,18 @@ def flatten(text: str) -> str:
     return text.replace("\r\n", " \n").translate(_FLAT)
 
 
+def read_line_ends(text: str) -> str:
+    """Return a text in which other systems' line ends, such as `<br>`, `_x000D_` or HL7's `\\.br\\`, are plain ones."""
+    text = _LINE_END.sub("\n", text)
+    return text if "\n" in text else text.replace("\\r", "").replace("\\n", "\n")
+
+
 def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
     """Part a report into sections; a text without headings is one section named ``, an empty one has none."""
     flat = flatten(text)
     headings = _drop_doubtful(flat, list(_find_headings(flat, lexicon)), lexicon)
     headings = sorted([*headings, *_find_examinations(flat, headings, lexicon)], key=lambda heading: heading.start)
+    keeps = lexicon.kept | _stand_ins(flat, headings, lexicon)
     sections = []
     start, end = _trim(flat, 0, headings[0].start if headings else len(flat))
     if start < end:
@@ -72,7 +91,7 @@ def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
     ends = [*(heading.start for heading in headings[1:]), len(flat)]
     for heading, limit in zip(headings, ends, strict=False):
         start, end = _trim(flat, heading.end, limit)
-        kept = any(name in lexicon.kept for name in heading.names)
+        kept = not keeps.isdisjoint(heading.names)
         name = " and ".join(heading.names)
         place = flat.find(heading.label, heading.start)
         label = text[place : place + len(heading.label)]
@@ -87,6 +106,7 @@ def kept_sections(report: str, lexicon: Lexicon = ENGLISH) -> list[str]:
     counts as Impression and OBSERVATIONS as Findings. Other known headings end a section, unknown ones do not; but in a
     report without Findings the name of an examination (CHEST, TWO VIEWS:) heads them.
     """
+    report = read_line_ends(report)
     return [report[section.start : section.end] for section in parse_sections(report, lexicon) if section.kept]
 
 
@@ -98,21 +118,30 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _find_headings(flat: str, lexicon: Lexicon) -> Iterator[_Heading]:
     small = flat == flat.lower()
-    in_kept = False
+    one_line = "\n" not in flat.strip()
+    above: _Heading | None = None  # whose section is kept
     place = 0
     while place < len(flat):
         end = flat.find("\n", place)
         end = len(flat) if end < 0 else end
-        if heading := _at_line_start(flat, place, end, lexicon):
-            in_kept = not lexicon.kept.isdisjoint(heading.names)
+        heading = _at_line_start(flat, place, end, lexicon)
+        if heading and not (above and _is_doubtful(heading, above, lexicon)):
+            above = None if lexicon.kept.isdisjoint(heading.names) else replace(heading, inside=one_line)
             yield heading
             place = heading.end
         while (colon := flat.find(":", place, end)) >= 0:
-            if heading := _before_colon(flat, place, colon, lexicon, in_kept, small):
-                in_kept = not lexicon.kept.isdisjoint(heading.names)
+            if heading := _before_colon(flat, place, colon, lexicon, above, small):
+                above = None if lexicon.kept.isdisjoint(heading.names) else heading
                 yield heading
             place = colon + 1
         place = max(place, end + 1)
+
+
+def _is_doubtful(heading: _Heading, above: _Heading, lexicon: Lexicon) -> bool:
+    """Whether a label in the section of the kept heading above it is written otherwise, and so part of the text."""
+    if not lexicon.kept.isdisjoint(heading.names) or lexicon.closing.issuperset(heading.names):
+        return False
+    return heading.label.isupper() != above.label.isupper()
 
 
 def _at_line_start(flat: str, start: int, end: int, lexicon: Lexicon) -> _Heading | None:
@@ -195,7 +224,9 @@ def _lookup(label: str, lexicon: Lexicon) -> tuple[str, tuple[str, ...]]:
     return (short, lexicon.find(short)) if short else (whole, ())
 
 
-def _before_colon(flat: str, start: int, colon: int, lexicon: Lexicon, in_kept: bool, small: bool) -> _Heading | None:
+def _before_colon(
+    flat: str, start: int, colon: int, lexicon: Lexicon, above: _Heading | None, small: bool
+) -> _Heading | None:
     """Find the heading that ends at a colon inside a line; `small`: the text has no capitals at all."""
     begin = max(start, colon - MAX_LABEL)
     left = _ASIDE.sub("", flat[begin:colon].rstrip(" \t*_"))
@@ -208,23 +239,30 @@ def _before_colon(flat: str, start: int, colon: int, lexicon: Lexicon, in_kept: 
         place = begin + word.start()
         if place == 0 or not flat[place - 1].isspace():
             return None
-        return _judge(flat, place, label, names, lexicon, in_kept, small, colon)
+        heading = _Heading(names, label, place, _skip(flat, colon + 1), inside=True)
+        return heading if _is_heading(flat, heading, lexicon, above, small) else None
     return None
 
 
-def _judge(
-    flat: str, place: int, label: str, names: tuple[str, ...], lexicon: Lexicon, in_kept: bool, small: bool, colon: int
-) -> _Heading | None:
-    """Whether a known label inside a line is a heading: capitals are, others need the end of a sentence before them."""
+def _is_heading(flat: str, heading: _Heading, lexicon: Lexicon, above: _Heading | None, small: bool) -> bool:
+    """Whether a known label inside a line is a heading: capitals are, others need the end of a sentence before them.
+
+    Only what closes a report ends a kept section so, where the kept heading too stands inside a line, or the whole
+    report in one line.
+    """
+    label, names = heading.label, heading.names
     if not lexicon.line_only.isdisjoint(names):
-        return None
-    before = flat[max(0, place - 8) : place].rstrip()[-1:]
+        return False
+    before = flat[max(0, heading.start - 8) : heading.start].rstrip()[-1:]
     ended = before in (".", "!", "?", ";", ":", "_", "]", "*", "")
     kept = not lexicon.kept.isdisjoint(names)
-    fits = ended or kept or not in_kept if label[0].isupper() else kept and (small or ended)
-    if not label.isupper() and not fits:
-        return None
-    return _Heading(names, label, place, _skip(flat, colon + 1))
+    if above and not kept:
+        like_above = above.inside and label.isupper() == above.label.isupper() and label[0].isupper()
+        directly = not flat[above.end : above.end + MAX_LABEL].strip() or not flat[above.end : heading.start].strip()
+        return lexicon.closing.issuperset(names) and like_above and (ended or label.isupper()) and not directly
+    if label.isupper():
+        return True
+    return ended or kept or above is None if label[0].isupper() else kept and (small or ended)
 
 
 def _skip(flat: str, place: int) -> int:
@@ -254,6 +292,17 @@ def _find_examinations(flat: str, headings: list[_Heading], lexicon: Lexicon) ->
             at_once = known.at_once_after.issuperset(names)
             if found := find_examination(flat, start, end, lexicon, at_once=at_once):
                 yield _Heading(known.sections[:1], found.label, found.start, found.end)
+
+
+def _stand_ins(flat: str, headings: list[_Heading], lexicon: Lexicon) -> frozenset[str]:
+    """Return the sections that are kept for want of others: COMMENT where no Impression exists.
+
+    Not in a report whose findings stand under no heading: with a kept section, they would be lost.
+    """
+    names = {name for heading in headings for name in heading.names}
+    if lexicon.kept.isdisjoint(names) and (not headings or flat[: headings[0].start].strip()):
+        return frozenset()
+    return frozenset(name for name, others in lexicon.instead_of.items() if names.isdisjoint(others))
 
 
 def _starts_afresh(flat: str, place: int) -> bool:

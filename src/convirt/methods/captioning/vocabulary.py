@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from convirt.data.reports.tokens import words
+from convirt.data.reports.parsing import words
 from convirt.errors import InputError
 
 FILE = "vocabulary.json"

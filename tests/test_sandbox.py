@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from convirt.data.imaging import isolation
+from convirt.data.imaging import sandbox
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_bytes
 from dicom_files import dicom, texture
@@ -22,30 +22,30 @@ def segfault() -> None:
 def test_a_crash_a_hang_and_hunger_are_unreadable_files() -> None:
     data = dicom(texture(12))
     plain = prepare_bytes(data, source="a", image_size=32)
-    with isolation.careful(seconds=120, memory=2**32):
+    with sandbox.sandboxed(seconds=120, memory=2**32):
         assert prepare_bytes(data, source="a", image_size=32) == plain
         for function, argument, detail in ((segfault, (), "SIGSEGV"), (os._exit, (3,), "exit status 3")):
             with pytest.raises(Unreadable) as caught:
-                isolation.call(function, *argument)
-            assert (caught.value.reason, caught.value.detail) == (isolation.REASON, detail)
+                sandbox.call(function, *argument)
+            assert (caught.value.reason, caught.value.detail) == (sandbox.REASON, detail)
         with pytest.raises(MemoryError):
-            isolation.call(bytearray, 2**33)
+            sandbox.call(bytearray, 2**33)
         with pytest.raises(Unreadable, match="empty file"):
             prepare_bytes(b"", source="a", image_size=32)
         # The next file is none the worse for it.
         assert prepare_bytes(data, source="a", image_size=32) == plain
-    with isolation.careful(seconds=1), pytest.raises(Unreadable) as caught:
-        isolation.call(time.sleep, 60)
-    assert (caught.value.reason, caught.value.detail) == (isolation.REASON, "no result within 1 s")
+    with sandbox.sandboxed(seconds=1), pytest.raises(Unreadable) as caught:
+        sandbox.call(time.sleep, 60)
+    assert (caught.value.reason, caught.value.detail) == (sandbox.REASON, "no result within 1 s")
 
 
 def test_what_a_library_prints_does_not_disturb_the_answers() -> None:
-    with isolation.careful(seconds=30):
-        assert isolation.call(os.system, "echo noise") == 0
-        assert isolation.call(len, "four") == 4
+    with sandbox.sandboxed(seconds=30):
+        assert sandbox.call(os.system, "echo noise") == 0
+        assert sandbox.call(len, "four") == 4
 
 
 def test_deadline_ends_the_process() -> None:
-    code = "import time\nfrom convirt.data.imaging.isolation import deadline\nwith deadline(1):\n    time.sleep(60)"
+    code = "import time\nfrom convirt.data.imaging.sandbox import deadline\nwith deadline(1):\n    time.sleep(60)"
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGALRM
