@@ -229,7 +229,7 @@ def test_a_method_is_rebuilt_from_its_folder_alone(tiny_config: MakeConfig, tmp_
         text_encoder=replace(config.text_encoder, source="/gone"),
         image_encoder=replace(config.image_encoder, weights="package:gone"),
     )
-    rebuilt = ConVIRT.from_folder(moved, tmp_path).eval()
+    rebuilt = ConVIRT(moved, folder=tmp_path).eval()
     rebuilt.load_state_dict(method.state_dict())
     batch = make_batch(make_sentences(4, 0))
     assert torch.equal(rebuilt.loss(batch, None)[0], method.loss(batch, None)[0])

@@ -25,7 +25,6 @@ class TwoTowers(Method):
 
     image_encoder: ImageEncoder
     text_encoder: TextEncoder
-    shared_space = True
 
     def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder.
