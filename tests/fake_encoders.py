@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from convirt.data.loading.loader import derive_seed
-from convirt.evaluation.inputs import features
+from convirt.evaluation.inputs import images
 
 FINDINGS = ("edema", "fracture", "none")
 STEP = 80  # grey levels between the classes
@@ -62,8 +62,8 @@ def install(monkeypatch, *runs):
     """Let `load_encoders` find these runs (by folder name) and a blind baseline; returns the baselines made."""
     made = {}
     by_name = {run.name: run for run in runs}
-    monkeypatch.setattr(features, "load", lambda run, part, device: by_name[Path(run).name])
-    monkeypatch.setattr(features, "baseline", lambda kind, like, device: made.setdefault(kind, Blind(kind)))
+    monkeypatch.setattr(images, "load", lambda run, part, device: by_name[Path(run).name])
+    monkeypatch.setattr(images, "baseline", lambda kind, like, device: made.setdefault(kind, Blind(kind)))
     return made
 
 

@@ -10,10 +10,9 @@ import benchmark_trees as trees
 from convirt import cli
 from convirt.data.benchmarks.folder import open_benchmark
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.retrieval.retrieve import retrieve
 from convirt.evaluation.statistics.metrics import auc
 from fake_encoders import Oracle, install
+from flat_verbs import classify, retrieve
 
 QUICK = {"seeds": 2, "heads": ("logistic",), "baselines": ("random",), "resamples": 50}
 
@@ -95,11 +94,11 @@ def test_mura_scores_the_mean_of_a_patients_images_against_its_worst_study(tmp_p
 def test_the_saved_fractions_are_what_is_trained_on(tmp_path, oracle, monkeypatch):
     benchmark = build("mura", trees.mura(tmp_path / "mura"), tmp_path / "b", "--split", "images", "--val-images", "12")
     seen = []
-    from convirt.evaluation.classification import linear_evaluation
+    from convirt.evaluation import linear
 
-    fit = linear_evaluation.fit_logistic
+    fit = linear.fit_logistic
     monkeypatch.setattr(
-        linear_evaluation, "fit_logistic", lambda train, *rest: seen.append(train.features_ND) or fit(train, *rest)
+        linear, "fit_logistic", lambda train, *rest: seen.append(train.features_ND) or fit(train, *rest)
     )
     results = classify(["oracle"], tmp_path / "b", out=tmp_path / "out", **QUICK | {"baselines": ()}, fractions=(0.1,))
     assert [len(features) for features in seen] == [len(benchmark.subsets[0.1, seed]) for seed in range(2)]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.classification.reliability_plot import wilson
-from convirt.evaluation.statistics.calibration import (
+from convirt.evaluation.calibration import (
     calibration_inputs,
     expected_calibration_error,
     label_calibration_errors,
     reliability,
+    wilson,
 )
 
 

@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.inputs import features
-from convirt.evaluation.statistics.metrics import mean_auc
+from convirt.evaluation.inputs import images
+from convirt.evaluation.statistics.metrics import auc, mean_auc
 from convirt.model import baseline
 from fake_encoders import FINDINGS, Oracle, install, write_archive
+from flat_verbs import classify
 
+VERSION = Path(__file__).parent / "data" / "version-0.1"
 QUICK = {"fractions": (0.2, 1.0), "seeds": 2, "learning_rate": 0.02, "max_epochs": 40, "resamples": 100}
 
 
@@ -94,7 +98,7 @@ def test_a_real_encoder_goes_through(archive, monkeypatch):
     )
     model = baseline("random", config, seed=3)
     model.name = "run"
-    monkeypatch.setattr(features, "load", lambda run, part, device: model)
+    monkeypatch.setattr(images, "load", lambda run, part, device: model)
     results = classify(["run"], **archive, **QUICK, label_column="finding", baselines=("random",))
     # The class is the grey level of the whole image: even random features show it.
     assert all(r["mean"] > 0.9 for r in results.rows if r["fraction"] == 1 and r["head"] == "logistic")
@@ -151,7 +155,82 @@ def test_a_full_disk_leaves_the_old_file(archive, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("convirt.atomic.os.fsync", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(InputError, match="no space left on device; make room"):
         classify(["oracle"], **archive, **QUICK, label_column="finding", baselines=("random",))
     assert [path.name for path in archive["out"].iterdir()] == ["metrics.json"]
     assert (archive["out"] / "metrics.json").read_text() == "old"
+
+
+def same(held, found, place="metrics.json"):
+    """Every name and value that was held is found again; new names may stand beside them."""
+    if isinstance(held, dict):
+        for name, value in held.items():
+            assert name in found, f"{place}: {name} is gone"
+            same(value, found[name], f"{place}.{name}")
+    elif isinstance(held, list):
+        assert len(held) == len(found), place
+        for number, (before, now) in enumerate(zip(held, found, strict=True)):
+            same(before, now, f"{place}[{number}]")
+    elif isinstance(held, float):
+        assert found == pytest.approx(held, abs=1e-5), place
+    else:
+        assert held == found, place
+
+
+def test_figures_are_those_that_version_0_1_wrote(tmp_path, monkeypatch):
+    """The same call goes on in a folder of that version and leaves the same, name for name and value for value."""
+    for name in ("run", "benchmark", "images", "classified"):
+        shutil.copytree(VERSION / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    held = json.loads(Path("classified/metrics.json").read_text())
+    others = ("out", "protocol", "runs")
+    asked = {name: value for name, value in held["config"].items() if name not in others}
+    with pytest.raises(InputError, match="other: --seeds"):
+        classify(["run"], **{**asked, "seeds": 1}, out="classified")
+    classify(["run"], **asked, out="classified")
+    found = json.loads(Path("classified/metrics.json").read_text())
+    for name in ("versions", "wall_seconds", "notes"):
+        held.pop(name)
+    same(held, found)
+
+
+def test_classes_are_reported_and_what_was_written_is_said(archive, monkeypatch, capsys):
+    install(monkeypatch, Oracle())
+    asked = {**archive, **QUICK, "label_column": "finding", "baselines": ("random",)}
+    results = classify(["oracle"], **asked, details=True)
+    row = next(
+        row
+        for row in results.beside["classes"]
+        if (row["head"], row["fraction"], row["method"]) == ("logistic", 1.0, "oracle")
+    )
+    assert row["classes"] == list(FINDINGS)
+    assert np.sum(row["confusion"]) == pytest.approx(40)
+    assert np.trace(row["confusion"]) > 38
+    with np.load(archive["out"] / "predictions.npz") as arrays:
+        targets, scores = arrays["test_targets"], arrays["logistic|1|oracle"]
+    for c, name in enumerate(FINDINGS):
+        found = row["by_class"][name]
+        assert found["seeds"] == pytest.approx([auc(targets[:, c], seed[:, c]) for seed in scores])
+        assert (found["n_positive"], found["n_negative"]) == (targets[:, c].sum(), (1 - targets[:, c]).sum())
+    printed = capsys.readouterr().out
+    assert "AUC by class" in printed
+    assert "confusion, oracle" in printed
+    assert "wrote metrics.json, predictions.npz, reliability.png to" in printed.replace("\n", " ")
+    assert f"open {archive['out'] / 'reliability.png'}" in printed
+    classify(["oracle"], **asked)
+    printed = capsys.readouterr().out
+    assert "calibration, operating points, classes" in printed
+    assert "AUC by class" not in printed
+
+
+def test_a_label_that_cannot_be_scored_is_named(archive, monkeypatch, capsys):
+    install(monkeypatch, Oracle())
+    frame = pd.read_csv(archive["table"], dtype=str)
+    frame.loc[frame["split"] == "test", "fracture"] = "0"
+    frame.to_csv(archive["table"], index=False)
+    results = classify(["oracle"], **archive, **QUICK, label_columns=FINDINGS, baselines=())
+    assert all((row["labels_scored"], row["labels_not_scored"]) == (2, ["fracture"]) for row in results.rows)
+    assert any(
+        "want of a positive or a negative test row: fracture; AUC is the mean over 2 of 3" in n for n in results.notes
+    )
+    assert "mean over 2 of 3 labels, without fracture" in " ".join(capsys.readouterr().out.split())

@@ -166,7 +166,7 @@ PRETRAIN = ["pretrain", "paper_chest", "--corpus", "corpus", "--out", "run"]
         (["prepare", "archive", "--images"], "--images"),
         (["phantom", "--out", "x", "--patients", "many"], "--patients: not a whole number: 'many'"),
         (["phantom", "--out", "x", "--patients", "1"], "patients >= 10"),
-        (["classify", "run"], "missing --table, --out; see convirt classify --help"),
+        (["classify", "run"], "missing --out, --table; see convirt classify --help"),
         (["classify", "run", "--table", "t", "--images", "i", "--out", "o", "--heads", "svm"], "invalid choice 'svm'"),
         ([*CLASSIFY[:2], "--table", ".", "--images", "i", "--out", "o"], "benchmark"),
         ([*CLASSIFY], "no such file or folder: t; --table names a CSV"),

@@ -8,15 +8,11 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from convirt.analysis.embedding.tsne import tsne
 from convirt.data.benchmarks.table import benchmark_table
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.classification.finetune import finetune
-from convirt.evaluation.retrieval.retrieve import retrieve
-from convirt.evaluation.zero_shot.zero_shot import zero_shot
 from convirt.model import load
 from fake_encoders import FINDINGS, Oracle, install, write_archive
+from flat_verbs import classify, finetune, retrieve, tsne, zero_shot
 
 
 @pytest.fixture

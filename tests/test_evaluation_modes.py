@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from convirt.config import OBJECTIVES, ImageEncoderConfig, PretrainConfig, TransformConfig
-from convirt.evaluation.classification.diagnostics import operating_rows
-from convirt.evaluation.classification.finetuning import Examples, FineTuning
-from convirt.evaluation.classification.outcomes import Outcome
-from convirt.evaluation.classification.protocol import ClassificationProtocol
-from convirt.evaluation.classification.scoring import Task
-from convirt.evaluation.classification.units import Units
-from convirt.evaluation.inputs.canvases import Canvases
+from convirt.evaluation.calibration import choose_threshold, operating_rows, rates
+from convirt.evaluation.finetuning import Examples, FineTuning
+from convirt.evaluation.inputs.images import Canvases
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.statistics.operating_points import Rule, choose_threshold, rates
+from convirt.evaluation.inputs.units import Units, pool_views
+from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Rule
+from convirt.evaluation.scoring import ScoredTask
 from convirt.methods import MaskedLanguageModel
 from convirt.model import baseline
 from test_convirt_method import make_batch, make_sentences
@@ -52,9 +50,9 @@ def test_fine_tuning_trains_the_encoder_of_a_loaded_model():
     table = make_table([0.0, 1.0] * 8, ["train"] * 8 + ["val"] * 4 + ["test"] * 4)
     pixels = np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE), dtype=np.uint8)
     canvases = Canvases(by_size={SIZE: pixels}, sha256="", sides_N2=np.full((16, 2), SIZE))
-    examples = Examples(canvases=canvases, size=SIZE, targets_NC=table.targets_NC, multi_label=True)
+    examples = Examples(canvases=canvases, size=SIZE, pooled=pool_views(table, None))
     protocol = ClassificationProtocol(settings=("finetuned",), warmup_steps=1)
-    tuning = FineTuning(encoder, examples, table, np.arange(8), 0, protocol, torch.device("cpu"))
+    tuning = FineTuning(encoder, examples, np.arange(8), 0, protocol, torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
     tuning.adam = tuning.optimiser()
     tuning.run_epoch()
@@ -78,7 +76,7 @@ def test_the_threshold_itself_is_positive():
 def test_operating_points_come_from_validation(rule: Rule):
     rng = np.random.default_rng(1)
     table = make_table([0.0, 1.0] * 60, ["train"] * 40 + ["val"] * 40 + ["test"] * 40)
-    task = Task.of(table, seeds=2, resamples=20)
+    task = ScoredTask.of(table, seeds=2, resamples=20)
     targets = np.array([0.0, 1.0] * 20)
     val, test = ((0.5 * targets + rng.random((2, 40)) / 2).astype(np.float32)[:, :, None] for _ in range(2))
     rows = [

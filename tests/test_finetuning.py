@@ -1,6 +1,7 @@
 """Fine-tuning: what trains, when, and what is kept of it."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,18 +12,14 @@ from PIL import Image
 from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
-from convirt.evaluation.classification import cells, linear_head, schedule
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.classification.finetune import finetune
-from convirt.evaluation.classification.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
-from convirt.evaluation.classification.protocol import ClassificationProtocol
-from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.labelled import Columns, read_labelled
-from convirt.evaluation.inputs.pooling import pool_views
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation import linear, protocol, saved_tuning
+from convirt.evaluation.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
+from convirt.evaluation.inputs.images import read_canvases
+from convirt.evaluation.inputs.units import pool_views
+from convirt.evaluation.protocol import ClassificationProtocol, Schedule
 from convirt.model import baseline, load
 from fake_encoders import FINDINGS, install, write_archive
+from flat_verbs import classify, finetune, read_table, retrieve
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -48,21 +45,20 @@ def archive(tmp_path):
 
 @pytest.fixture
 def task(archive, tmp_path):
-    columns = Columns(label="finding", patient="patient", split="split")
-    table = read_labelled(archive["table"], archive["images"], columns)
+    table = read_table(archive["table"], archive["images"], label_column="finding", patient_column="patient")
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
-        yield table, Examples(canvases=canvases, size=SIZE, targets_NC=table.targets_NC, multi_label=False)
+        yield table, Examples(canvases=canvases, size=SIZE, pooled=pool_views(table, None))
 
 
 def tuning_of(task, *, seed=0, **changes):
     table, examples = task
     settings = {"max_epochs": 3, "learning_rate": 0.003, **changes.pop("schedule", {})}
-    protocol = ClassificationProtocol(
+    rules = ClassificationProtocol(
         **{"settings": ("finetuned",), "warmup_steps": 5, **changes}, schedule=Schedule(**settings)
     )
     encoder = build_image_encoder(ImageEncoderConfig(name="test_resnet.r160_in1k", weights="random"), seed=3)
     subset = np.arange(len(table.rows("train")))
-    return FineTuning(encoder.eval(), examples, table, subset, seed, protocol, CPU)
+    return FineTuning(encoder.eval(), examples, subset, seed, rules, CPU)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -75,7 +71,7 @@ def test_the_loss_has_the_slope_of_the_linear_heads(multi_label):
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     classification_loss(logits, targets, multi_label).backward()
     valid = torch.ones(1, 6, dtype=torch.bool)
-    slope = linear_head._loss_slope(logits.detach()[None], targets[None], valid, multi_label)[0]
+    slope = linear._loss_slope(logits.detach()[None], targets[None], valid, multi_label)[0]
     torch.testing.assert_close(logits.grad, slope, atol=1e-12, rtol=0)
     everything_missing = torch.full((6, 3), np.nan)
     assert classification_loss(logits, everything_missing, True).item() == 0.0
@@ -121,7 +117,7 @@ def test_the_warm_up_is_so_many_steps_at_its_own_rate(task, monkeypatch):
 
 def test_validation_halves_stops_and_chooses_as_for_linear_heads(task, monkeypatch):
     scores = iter([0.5, 0.6] + [0.6] * 30)
-    monkeypatch.setattr(schedule, "selection_score", lambda *_: next(scores))
+    monkeypatch.setattr(protocol, "selection_score", lambda *_: next(scores))
     tuning = tuning_of(task, warmup_steps=0, schedule={"max_epochs": 50, "least_steps": 1, "learning_rate": 0.01})
     rates, states = [], []
     tuning.run(
@@ -133,14 +129,14 @@ def test_validation_halves_stops_and_chooses_as_for_linear_heads(task, monkeypat
     assert tuning.epoch == 12  # ten epochs without gain after the best, the second
     assert rates == pytest.approx([0.01] * 5 + [0.005] * 3 + [0.0025] * 3 + [0.00125])
     assert torch.equal(tuning.classifier.head.weight, states[1])
-    assert tuning.outcome(task[0]).selected == [{"epoch": 2, "validation_score": 0.6, "steps": 12}]
+    assert tuning.outcome().selected == [{"epoch": 2, "validation_score": 0.6, "steps": 12}]
 
 
 def test_it_learns_what_the_images_show(task):
     table, _ = task
     tuning = tuning_of(task, schedule={"max_epochs": 12, "learning_rate": 0.01, "select_on": "accuracy"})
     tuning.run()
-    outcome = tuning.outcome(table)
+    outcome = tuning.outcome()
     codes = table.targets_NC[table.rows("test")].argmax(axis=1)
     assert (outcome.test_SNC[0].argmax(axis=1) == codes).mean() > 0.9
     assert outcome.val_SNC.shape == (1, 40, 3)
@@ -153,7 +149,7 @@ def test_the_seed_alone_decides(task):
         before = torch.get_rng_state()
         tuning.run()
         assert torch.equal(before, torch.get_rng_state())
-        return tuning.outcome(task[0]).test_SNC
+        return tuning.outcome().test_SNC
 
     first = scores(0, 1)
     np.testing.assert_array_equal(first, scores(0, 2))
@@ -209,21 +205,30 @@ def test_classify_in_both_settings_and_again(archive, tmp_path, monkeypatch, cap
     }
     printed = capsys.readouterr().out
     assert "fine-tuning" in printed
-    assert "calibration" in printed
+    assert "not shown, with --details or in metrics.json: calibration" in printed
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
     kept = sorted((tmp_path / "out" / "cells").iterdir())
     assert [path.name[:8] for path in kept] == ["run-1-0-", "run-1-1-"]
     # Done cells are not trained again; a damaged one, and one of other settings, are.
     trained = []
-    real = cells.fine_tune
-    monkeypatch.setattr(cells, "fine_tune", lambda *given: trained.append(given[4]) or real(*given))
+    real = saved_tuning.fine_tune
+    monkeypatch.setattr(saved_tuning, "fine_tune", lambda *given: trained.append(given[3]) or real(*given))
     again = classify(["run"], **asked, settings=("linear", "finetuned"))
     assert trained == []
     assert [row["mean"] for row in again.rows] == [row["mean"] for row in first.rows]
-    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    outcome = kept[0] / "outcome.npz"
+    outcome.write_bytes(outcome.read_bytes()[:100])
     once_more = classify(["run"], **asked, settings=("linear", "finetuned"))
     assert trained == [0]
     assert [row["mean"] for row in once_more.rows] == [row["mean"] for row in again.rows]
+    # A cell as an earlier version kept it, a file, is taken over.
+    (kept[1] / "outcome.npz").rename(kept[1].with_suffix(".saved"))
+    shutil.rmtree(kept[1])
+    kept[1].with_suffix(".saved").rename(kept[1].with_name(f"{kept[1].name}.npz"))
+    assert [row["mean"] for row in classify(["run"], **asked, settings=("linear", "finetuned")).rows] == [
+        row["mean"] for row in first.rows
+    ]
+    assert trained == [0]
     (tmp_path / "out" / "metrics.json").unlink()  # else another call would be refused
     classify(["run"], **{**asked, "learning_rate": 0.001}, settings=("finetuned",))
     assert trained == [0, 0, 1]
@@ -233,18 +238,18 @@ def test_a_stop_in_the_middle_loses_one_cell_at_most(archive, tmp_path, monkeypa
     install(monkeypatch, model_of())
     asked = {**archive, **QUICK, "label_column": "finding", "seeds": 3, "settings": ("finetuned",)}
     whole = classify(["run"], **asked, out=tmp_path / "whole")
-    real, trained = cells.fine_tune, []
+    real, trained = saved_tuning.fine_tune, []
 
     def stopped(*given):
         if len(trained) == 2:
             raise KeyboardInterrupt
-        trained.append(given[4])
+        trained.append(given[3])
         return real(*given)
 
-    monkeypatch.setattr(cells, "fine_tune", stopped)
+    monkeypatch.setattr(saved_tuning, "fine_tune", stopped)
     with pytest.raises(KeyboardInterrupt):
         classify(["run"], **asked, out=tmp_path / "parts")
-    monkeypatch.setattr(cells, "fine_tune", real)
+    monkeypatch.setattr(saved_tuning, "fine_tune", real)
     assert not (tmp_path / "parts" / "metrics.json").exists()
     parts = classify(["run"], **asked, out=tmp_path / "parts")
     assert [row["seeds"] for row in parts.rows] == [row["seeds"] for row in whole.rows]
@@ -330,12 +335,12 @@ def studies(archive):
 
 
 def test_the_views_of_a_study_are_one_row_with_the_mean_of_their_features(studies, tmp_path):
-    columns = Columns(label="finding", patient="patient", split="split", pool="study")
-    table = read_labelled(studies["table"], studies["images"], columns)
+    columns = {"label_column": "finding", "patient_column": "patient", "pool_column": "study"}
+    table = read_table(studies["table"], studies["images"], **columns)
     pooled = pool_views(table, "study")
     targets = pooled.table.targets_NC
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
-        examples = Examples(canvases=canvases, size=SIZE, targets_NC=targets, multi_label=False, pooled=pooled)
+        examples = Examples(canvases=canvases, size=SIZE, pooled=pooled)
         tuning = tuning_of((pooled.table, examples))
         rows = np.array([5, 0, 5, 7])  # in any order, and one twice
         views, targets_BC = examples.batch(rows, CPU)
@@ -349,7 +354,7 @@ def test_the_views_of_a_study_are_one_row_with_the_mean_of_their_features(studie
                 torch.testing.assert_close(own, classifier.head(each).mean(dim=0))  # the mean of the logits as well
         np.testing.assert_array_equal(targets_BC.numpy(), targets[rows])
         tuning.run()
-        assert tuning.outcome(pooled.table).test_SNC.shape == (1, len(pooled.table.rows("test")), 3)
+        assert tuning.outcome().test_SNC.shape == (1, len(pooled.table.rows("test")), 3)
 
 
 def test_both_verbs_fine_tune_on_studies(studies, tmp_path, monkeypatch, tiny_run):

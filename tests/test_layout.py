@@ -6,8 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from convirt.evaluation.layout import fitted, show
-from convirt.evaluation.printing import differences, figures
+from convirt.evaluation.printing import differences, figures, fitted, show
 
 METHODS = ("random", "imagenet", "runs/a-very-long-name-of-a-run")
 
@@ -45,14 +44,15 @@ def test_nothing_is_cut_at_any_width(width, terminal):
     said = printed(figures(rows, None, "retrieve"), width, terminal=terminal)
     assert "…" not in said
     words = re.findall(r"[^\s│┃]+", said)
-    assert [words.count(word) for word in ("0.325", "0.301", "0.349", "0.125")] == [6, 6, 6, 2]
+    assert [words.count(word) for word in ("32.5", "30.1", "34.9", "12.5")] == [6, 6, 6, 2]
     for name in (*METHODS, "precision@10", "(features)", "image-image", "caption,"):
         assert name in words
     lines = said.splitlines()
     if terminal and width >= 80:
         assert max(map(len, lines)) <= max(width, 98)
     if not terminal:
-        assert "0.301 to 0.349" in said
+        assert "30.1 to 34.9" in said
+        assert max(map(len, lines)) <= 100
 
 
 def test_columns_narrow_to_their_longest_words_and_no_further():
@@ -86,7 +86,7 @@ def test_a_pipe_shows_which_differences_are_significant_and_how_many_images_a_sh
         for fraction, difference, p in ((0.01, 0.1, 0.01), (1.0, 0.05, 0.3))
     ]
     said = printed(differences(comparisons, {0.01: 2, 1.0: 80}), 80, terminal=False)
-    assert "+0.100*" in said
-    assert "+0.050*" not in said
+    assert "+10.0*" in said
+    assert "+5.0*" not in said
     assert "1 % (2)" in said
     assert "* (and bold) below 0.05" in " ".join(said.split())

@@ -9,15 +9,12 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from convirt.errors import InputError
-from convirt.evaluation.classification import linear_head, schedule
-from convirt.evaluation.classification.evaluation import evaluate
-from convirt.evaluation.classification.linear_evaluation import train_linear
-from convirt.evaluation.classification.linear_head import train_heads
-from convirt.evaluation.classification.logistic_regression import fit_logistic
-from convirt.evaluation.classification.protocol import ClassificationProtocol, check_task
-from convirt.evaluation.classification.schedule import Plateau, Schedule
-from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation import linear, protocol
+from convirt.evaluation.findings import evaluate
+from convirt.evaluation.inputs.images import LabelledFeatures
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.linear import fit_logistic, train_heads, train_linear
+from convirt.evaluation.protocol import ClassificationProtocol, Plateau, Schedule
 from convirt.evaluation.statistics.metrics import mean_auc, one_hot
 
 
@@ -63,7 +60,7 @@ def test_the_slope_is_that_of_torchs_loss(multi_label):
     data = features(10, multi_label=multi_label)
     targets = torch.from_numpy(data.targets_NC).view(2, 5, 3)
     valid = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    found = linear_head._loss_slope(logits.detach(), targets, valid, multi_label)
+    found = linear._loss_slope(logits.detach(), targets, valid, multi_label)
     loss = torch.zeros((), dtype=torch.float64)
     for s in range(2):
         z, t = logits[s][valid[s]], targets[s][valid[s]]
@@ -82,7 +79,7 @@ def test_one_head_is_torchs_linear_layer_under_torchs_adam(multi_label):
     train, val = features(20, multi_label=multi_label), features(40, seed=1, multi_label=multi_label)
     config = Schedule(dropout=0.0, max_epochs=7, patience=100, stop_after=100, learning_rate=0.05)
     heads = train_heads(train, val, [np.arange(20)], [3], config)
-    weight, bias = linear_head._initial(12, 3, [3])
+    weight, bias = linear._initial(12, 3, [3])
     layer = torch.nn.Linear(12, 3)
     layer.weight.data, layer.bias.data = weight[0].clone(), bias[0].clone()
     adam = torch.optim.Adam(layer.parameters(), lr=0.05, weight_decay=1e-6)
@@ -119,7 +116,7 @@ def test_every_epoch_visits_each_row_once_and_drops_a_fifth():
     subsets = [np.arange(100, 200), np.arange(7)]  # four steps, and four passes of one step
     seen: list[list[int]] = [[], []]
     kept = []
-    for rows, valid, keep in linear_head._minibatches(subsets, [0, 1], 1, 50, Schedule(batch_size=32)):
+    for rows, valid, keep in linear._minibatches(subsets, [0, 1], 1, 50, Schedule(batch_size=32)):
         for s in range(2):
             seen[s] += rows[s][valid[s]].tolist()
             kept.append(keep[s][valid[s]].flatten())
@@ -131,7 +128,7 @@ def test_every_epoch_visits_each_row_once_and_drops_a_fifth():
 
 def test_the_rate_halves_after_three_epochs_and_training_stops_after_ten(monkeypatch):
     scores = iter([0.5, 0.6] + [0.6] * 30)
-    monkeypatch.setattr(schedule, "selection_score", lambda *_: next(scores))
+    monkeypatch.setattr(protocol, "selection_score", lambda *_: next(scores))
     plateau = Plateau(1, Schedule())
     rates, active = [], []
     for epoch in range(1, 14):
@@ -168,7 +165,7 @@ def test_logistic_regression_is_sklearns_on_standardised_features():
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 def test_a_fit_that_does_not_converge_is_recorded_not_printed(monkeypatch):
     assert issubclass(ConvergenceWarning, Warning)
-    monkeypatch.setattr("convirt.evaluation.classification.logistic_regression._MAX_ITERATIONS", 1)
+    monkeypatch.setattr("convirt.evaluation.linear._MAX_ITERATIONS", 1)
     assert not fit_logistic(features(60), features(60, seed=1), features(9).features_ND, grid=(10.0,)).converged
 
 
@@ -244,12 +241,10 @@ def test_unusable_tasks_are_refused_before_any_work():
         rows = table.rows(changed)
         table.targets_NC[rows] = one_hot(np.zeros(len(rows), int), 3)
         with pytest.raises(InputError, match=message):
-            check_task(table, ClassificationProtocol())
+            ClassificationProtocol().check(table)
         data = features(300)
     with pytest.raises(InputError, match="not defined for several labels"):
-        check_task(
-            table_of(features(300, multi_label=True)), ClassificationProtocol(schedule=Schedule(select_on="accuracy"))
-        )
+        ClassificationProtocol(schedule=Schedule(select_on="accuracy")).check(table_of(features(300, multi_label=True)))
     for options in ({"heads": ("mlp",)}, {"fractions": ()}, {"seeds": (0, 0)}):
         with pytest.raises(InputError):
             ClassificationProtocol(**options)

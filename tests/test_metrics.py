@@ -15,7 +15,6 @@ from convirt.evaluation.statistics.metrics import (
     mean_auc,
     one_hot,
     precision_at_k,
-    precision_from_hits,
     recall_at_k,
     weighted_auc,
     weighted_mean_auc,
@@ -107,7 +106,7 @@ def test_lists_with_ties_are_the_mean_over_all_orders(seed):
         if (~exclude).sum(axis=1).min() < k:
             continue
         precision, recall = (
-            precision_from_hits(similarity, hits, k, exclude),
+            precision_at_k(similarity, hits, k, exclude),
             recall_at_k(similarity, hits, k, exclude),
         )
         for q in range(5):
@@ -117,16 +116,17 @@ def test_lists_with_ties_are_the_mean_over_all_orders(seed):
 
 def test_precision_at_k_without_ties():
     similarity = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4]])
-    found = precision_at_k(similarity, np.array(["a", "b"]), np.array(["a", "b", "a", "a"]), 2)
+    hits = np.array([[True, False, True, True], [False, True, False, False]])
+    found = precision_at_k(similarity, hits, 2)
     assert found.tolist() == [0.5, 0.0]
     exclude = np.array([[False, True, False, False], [False, False, True, True]])
-    found = precision_at_k(similarity, np.array(["a", "b"]), np.array(["a", "b", "a", "a"]), 2, exclude)
+    found = precision_at_k(similarity, hits, 2, exclude)
     assert found.tolist() == [1.0, 0.5]
 
 
 def test_equal_embeddings_score_chance():
     labels = np.repeat(["a", "b", "c"], [10, 30, 60])  # in blocks, where a stable sort would be an oracle
-    found = precision_at_k(np.ones((100, 100)), labels, labels, 5, np.eye(100, dtype=bool))
+    found = precision_at_k(np.ones((100, 100)), labels[:, None] == labels[None], 5, np.eye(100, dtype=bool))
     expected = [(np.sum(labels == label) - 1) / 99 for label in labels]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     recall = recall_at_k(np.ones((100, 100)), labels[:, None] == labels[None], 5)
@@ -152,4 +152,4 @@ def test_chance_recall_is_the_urn():
 
 def test_k_beyond_the_candidates_is_refused():
     with pytest.raises(InputError, match="only 2 candidates"):
-        precision_from_hits(np.ones((1, 3)), np.ones((1, 3), bool), 3, np.array([[True, False, False]]))
+        precision_at_k(np.ones((1, 3)), np.ones((1, 3), bool), 3, np.array([[True, False, False]]))

@@ -10,7 +10,7 @@ from convirt.evaluation.statistics.metrics import (
     auc,
     log_loss,
     mean_auc,
-    precision_from_hits,
+    precision_at_k,
     recall_at_k,
     selection_score,
     weighted_auc,
@@ -86,7 +86,7 @@ def test_long_lists_without_ties_are_the_sorted_candidates(k):
     similarity = rng.permuted(np.tile(np.arange(300.0), (20, 1)), axis=1)
     hits = rng.random((20, 300)) < 0.02
     best = np.take_along_axis(hits, np.argsort(-similarity, axis=1)[:, :k], axis=1)
-    np.testing.assert_allclose(precision_from_hits(similarity, hits, k), best.mean(axis=1))
+    np.testing.assert_allclose(precision_at_k(similarity, hits, k), best.mean(axis=1))
     np.testing.assert_allclose(recall_at_k(similarity, hits, k), best.any(axis=1))
 
 
@@ -94,9 +94,9 @@ def test_one_query_with_too_few_candidates_is_enough_to_refuse():
     excluded = np.zeros((3, 6), dtype=bool)
     excluded[1, :3] = True
     similarity, hits = np.random.default_rng(4).random((3, 6)), np.ones((3, 6), dtype=bool)
-    assert precision_from_hits(similarity, hits, 3, excluded).tolist() == [1, 1, 1]
+    assert precision_at_k(similarity, hits, 3, excluded).tolist() == [1, 1, 1]
     with pytest.raises(InputError, match="k = 4 does not fit: a query has only 3 candidates"):
-        precision_from_hits(similarity, hits, 4, excluded)
+        precision_at_k(similarity, hits, 4, excluded)
 
 
 def test_fakes_are_a_function_of_the_generator():

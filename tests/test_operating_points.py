@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.statistics.operating_points import Rule, choose_threshold, rates
+from convirt.evaluation.calibration import choose_threshold, rates
+from convirt.evaluation.protocol import Rule
 
 
 def counted(positive, scores, threshold):

@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.inputs.pooling import pool_views
-from convirt.evaluation.inputs.table import read_table
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.inputs.units import pool_views
 from fake_encoders import FINDINGS, Oracle, install, write_archive
+from flat_verbs import classify, read_table, retrieve
 
 
 @pytest.fixture

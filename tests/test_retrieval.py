@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.retrieval.ranking import (
+from convirt.evaluation.ranking import (
     cosine,
     evaluate_ranking,
     image_image,

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from convirt.data.benchmarks.chexpert8x200 import KS, benchmark_chexpert8x200, read_lists
-from convirt.evaluation.inputs.labelled import Columns, read_labelled, settle
-from convirt.evaluation.retrieval import retrieve
-from convirt.evaluation.retrieval.ranking import cosine, text_image
+from convirt.evaluation import retrieve
+from convirt.evaluation.inputs.options import TableOptions
+from convirt.evaluation.ranking import cosine, text_image
 
 LISTS = Path(__file__).parents[1].parent / "shared" / "data" / "chexpert8x200"
 SEEDS, DIMENSIONS = 200, 128
@@ -24,8 +24,8 @@ def rankings(tmp_path_factory):
     for name in read_lists(LISTS).images:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()  # rankings need no pixels
-    columns, benchmark = settle(folder / "benchmark", Columns())
-    table = read_labelled(folder / "benchmark", None, columns, (), benchmark)
+    opened = TableOptions(table=folder / "benchmark").open()
+    columns, benchmark, table = opened.columns, opened.benchmark, opened.table
     queries, candidates = retrieve._queries_and_candidates(table)
     nothing = retrieve._Vectors(features={}, shared={}, projected={}, sha256="")
     ((images, _),) = retrieve._image_image(table, nothing, own_patient=benchmark.protocol.own_patient)

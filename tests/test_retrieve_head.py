@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.evaluation.retrieval.retrieve import retrieve
 from fake_encoders import Oracle, install, write_archive
+from flat_verbs import retrieve
 
 
 class Headed(Oracle):

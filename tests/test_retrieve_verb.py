@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.retrieval.retrieve import retrieve
 from fake_encoders import Oracle, install, write_archive
+from flat_verbs import retrieve
 
 
 @pytest.fixture

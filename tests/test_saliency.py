@@ -14,11 +14,11 @@ from conftest import draw_shape
 from convirt.analysis.saliency.attribution import GridClassifier, saliency_maps
 from convirt.analysis.saliency.boxes import mask_of, read_boxes
 from convirt.analysis.saliency.pointing import energy_inside, pointing_game
-from convirt.analysis.saliency.saliency import saliency
 from convirt.config import ImageEncoderConfig
 from convirt.data.benchmarks.rsna import benchmark_rsna
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
+from flat_verbs import saliency
 
 
 def write_boxes(folder, rows, columns):

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from convirt.errors import InputError
+from convirt.evaluation.rows import Figure, compare, correct_families, describe_family
 from convirt.evaluation.statistics.bootstrap import (
     Resampling,
     bootstrap_p_value,
     cluster_bootstrap,
-    compare,
+    holm,
     paired_bootstrap,
     percentile_interval,
     weighted_mean,
 )
 from convirt.evaluation.statistics.metrics import auc, weighted_auc
-from convirt.evaluation.statistics.multiplicity import correct_families, describe_family, holm
 
 
 def test_weights_are_whole_patients_drawn_with_replacement():
@@ -84,7 +84,9 @@ def test_pairing_finds_a_small_consistent_difference():
     a, b = shared + 0.1 + rng.normal(size=200) * 0.05, shared
     plan = Resampling.draw(np.arange(200).astype(str), seeds=1, resamples=500)
     values = {"run": weighted_mean(a, plan.weights_NR), "random": weighted_mean(b, plan.weights_NR)}
-    (found,) = compare({"run": a.mean(), "random": b.mean()}, values, ["random"])
+    means = {"run": a.mean(), "random": b.mean()}
+    figures = {name: Figure(values_S=[means[name]], values_R=values[name]) for name in values}
+    (found,) = compare(figures, ["random"])
     assert (found["a"], found["b"]) == ("run", "random")
     assert found["difference"] == pytest.approx(0.1, abs=0.02)
     assert found["excludes_zero"]
@@ -175,5 +177,6 @@ def test_the_caption_says_where_so_few_resamples_can_show_nothing() -> None:
     assert 156 * 2 / 13001 < 0.05
     assert describe_family([{"family_size": 12, "p_least": 2 / 1001}]).endswith("over 12 comparisons")
     values_R = np.arange(999.0)
-    (row,) = compare({"a": 1.0, "b": 0.0}, {"a": values_R + 1, "b": values_R}, ())
+    figures = {"a": Figure(values_S=[1.0], values_R=values_R + 1), "b": Figure(values_S=[0.0], values_R=values_R)}
+    (row,) = compare(figures, ())
     assert row["p_least"] == row["p_value"] == 2 / 1000

@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.classification.evaluation import evaluate
-from convirt.evaluation.classification.metadata import METHOD, metadata_features, metadata_outcome
-from convirt.evaluation.classification.outcomes import Outcome
-from convirt.evaluation.classification.protocol import ClassificationProtocol, Place
-from convirt.evaluation.classification.subgroups import age_band
+from convirt.evaluation.findings import evaluate
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.metadata import METHOD, metadata_features, metadata_outcome
+from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Place
+from convirt.evaluation.scoring import age_band
 from convirt.evaluation.statistics.delong import delong_test
 from convirt.evaluation.statistics.metrics import auc, one_hot
 from fake_encoders import Oracle, install, write_archive
+from flat_verbs import classify
 
 PLACE = Place(setting="linear", head="paper", fraction=1.0)
 
@@ -78,7 +77,7 @@ def test_a_subgroup_is_scored_as_its_rows_alone():
     found = evaluate({PLACE: {"m": outcome_of(table, helped)}}, table, PROTOCOL, task="t")
     test = table.rows("test")
     for group, name in (("F", "F"), ("M", "M"), ("", "unknown")):
-        row = find(found.subgroups, by="sex", group=name)
+        row = find(found.beside["subgroups"], by="sex", group=name)
         inside = sex[test] == group
         scores_SN = found.predictions["paper|1|m"][:, inside, 1]
         expected = [auc(codes[test][inside], scores_N) for scores_N in scores_SN]
@@ -89,9 +88,13 @@ def test_a_subgroup_is_scored_as_its_rows_alone():
         assert row["positives"]["present"] == codes[test][inside].sum()
         least = min(codes[test][inside].sum(), (1 - codes[test][inside]).sum())
         assert row["small"] == (least < 10)
-    assert find(found.subgroups, by="sex", group="F")["mean"] > 0.95
-    assert abs(find(found.subgroups, by="sex", group="M")["mean"] - 0.5) < 0.25
-    assert [row["group"] for row in found.subgroups if row["by"] == "age"] == ["18 to 39", "60 to 79", "80 and over"]
+    assert find(found.beside["subgroups"], by="sex", group="F")["mean"] > 0.95
+    assert abs(find(found.beside["subgroups"], by="sex", group="M")["mean"] - 0.5) < 0.25
+    assert [row["group"] for row in found.beside["subgroups"] if row["by"] == "age"] == [
+        "18 to 39",
+        "60 to 79",
+        "80 and over",
+    ]
 
 
 def test_a_group_of_one_class_has_counts_alone():
@@ -99,7 +102,7 @@ def test_a_group_of_one_class_has_counts_alone():
     view = np.where(codes == 1, "AP", "PA")
     table = table_of(codes, attributes={"view": view})
     found = evaluate({PLACE: {"m": outcome_of(table, codes.astype(float))}}, table, PROTOCOL, task="t")
-    row = find(found.subgroups, group="AP")
+    row = find(found.beside["subgroups"], group="AP")
     assert (row["n"], row["mean"], row["ci_low"], row["small"]) == (30, None, None, True)
 
 
@@ -110,8 +113,11 @@ def test_a_unit_of_several_views_is_mixed():
     sex = np.repeat(np.where(np.arange(90) % 3, "F", "M"), 2)
     table = table_of(codes, attributes={"view": view, "sex": sex}, patients=units, units=units)
     found = evaluate({PLACE: {"m": outcome_of(table, codes.astype(float))}}, table, PROTOCOL, task="t")
-    assert [(row["group"], row["n"]) for row in found.subgroups if row["by"] == "view"] == [("mixed", 30)]
-    assert [(row["group"], row["n"]) for row in found.subgroups if row["by"] == "sex"] == [("F", 20), ("M", 10)]
+    assert [(row["group"], row["n"]) for row in found.beside["subgroups"] if row["by"] == "view"] == [("mixed", 30)]
+    assert [(row["group"], row["n"]) for row in found.beside["subgroups"] if row["by"] == "sex"] == [
+        ("F", 20),
+        ("M", 10),
+    ]
 
 
 def test_metadata_that_explains_the_score_is_said(capsys):
@@ -125,7 +131,7 @@ def test_metadata_that_explains_the_score_is_said(capsys):
     found = evaluate({PLACE: {"m": good}}, table, PROTOCOL, task="t", sides_N2=sides)
     assert find(found.rows, method=METHOD, metric="auc")["mean"] == 1.0
     assert [row["b"] for row in found.comparisons] == [METHOD, METHOD]
-    assert any("source, image size alone, without the image, reach auc 1.000" in note for note in found.notes)
+    assert any("source, image size alone, without the image, reach auc 100.0 %" in note for note in found.notes)
     assert all("m" in note.rsplit(": ", 1)[1].split(", ") for note in found.notes)
 
 
@@ -197,7 +203,7 @@ def test_thresholds_come_from_validation():
     changed = codes.copy()
     changed[200:] = rng.permutation(changed[200:])
     points = [
-        evaluate({PLACE: {"m": outcome}}, table_of(values), PROTOCOL, task="t").operating_points
+        evaluate({PLACE: {"m": outcome}}, table_of(values), PROTOCOL, task="t").beside["operating_points"]
         for values in (codes, changed)
     ]
     assert points[0][0]["label"] == "present"
@@ -220,7 +226,7 @@ def test_the_verb_writes_and_prints_all_of_it(tmp_path, monkeypatch, capsys):
     results = classify(
         ["oracle"], path, tmp_path / "images", out=tmp_path / "out", label_column="finding", patient_column="patient",
         sex_column="sex", source_column="scanner", fractions=(1.0,), seeds=2, resamples=50, baselines=("random",),
-        heads=("logistic",), operating_points=("youden", "sensitivity=0.9"),
+        heads=("logistic",), operating_points=("youden", "sensitivity=0.9"), details=True,
     )  # fmt: skip
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {row["rule"] for row in written["operating_points"]} == {"youden", "sensitivity=0.9"}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convirt.errors import InputError
-from convirt.evaluation.inputs.table import read_table
+from flat_verbs import read_table
 
 
 @pytest.fixture
@@ -79,7 +79,13 @@ def test_rows_can_be_chosen(archive):
     ("changes", "options", "message"),
     [
         ({}, {"image_column": "picture"}, r"no column 'picture'; its columns are: image, case"),
-        ({}, {"label_column": "label"}, "no column 'label'"),
+        ({}, {"label_column": "label"}, "--label-column: table table.csv has no column 'label'; its"),
+        ({}, {"label_column": "Findings"}, r"no column 'Findings' \(did you mean 'finding'\?\); its columns"),
+        (
+            {},
+            {"label_column": None, "label_columns": ("kinds",)},
+            "--label-columns: table table.csv has no column 'kinds' \\(did you mean 'kind'",
+        ),
         ({}, {"where": ["kind=US"]}, "passes the filter 'kind=US'"),
         ({}, {"where": ["modality=CT"]}, "no column 'modality'"),
         ({}, {"label_columns": ("finding",)}, "not both"),
@@ -112,7 +118,7 @@ def test_a_split_without_rows_is_named(archive):
 
 def test_bad_files_give_one_line(tmp_path):
     read = {"images": tmp_path, "label_column": "finding"}
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_table(tmp_path / "none.csv", **read)
     (tmp_path / "latin.csv").write_bytes("image,finding\nfoo.png,épanchement\n".encode("latin-1"))
     with pytest.raises(InputError, match="is not utf-8"):

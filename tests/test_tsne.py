@@ -9,11 +9,11 @@ import pytest
 
 from convirt.analysis.categories import rows_of_one_category
 from convirt.analysis.embedding.neighbours import measure_neighbourhoods
-from convirt.analysis.embedding.tsne import draw_map, tsne
+from convirt.analysis.embedding.tsne import draw_map
 from convirt.errors import InputError
-from convirt.evaluation.inputs.labelled import Columns
-from convirt.evaluation.inputs.table import read_table
+from convirt.evaluation.inputs.table import TableColumns
 from fake_encoders import FINDINGS, Oracle, install, write_archive
+from flat_verbs import read_table, tsne
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_exclusive_positives_of_a_multi_label_table(archive):
     frame.loc[119, list(FINDINGS)] = ["1", "1", "0"]
     frame.loc[118, list(FINDINGS)] = ["0", "0", "0"]
     frame.to_csv(archive, index=False)
-    columns = Columns(labels=FINDINGS, split="split")
+    columns = TableColumns(labels=FINDINGS, split="split")
     table = rows_of_one_category(read(archive, label_columns=FINDINGS), columns, ("none", "edema"), "test")
     expected = frame[(frame["split"] == "test") & frame["finding"].isin(("none", "edema"))]
     expected = expected.drop([118, 119], errors="ignore")
@@ -42,7 +42,7 @@ def test_exclusive_positives_of_a_multi_label_table(archive):
 
 
 def test_candidates_of_a_table_with_roles(archive):
-    columns = Columns(label="finding", role="role")
+    columns = TableColumns(label="finding", role="role")
     table = rows_of_one_category(read(archive, label_column="finding", role_column="role"), columns, (), "test")
     assert len(table) == (pd.read_csv(archive)["role"] == "candidate").sum()
 
@@ -59,11 +59,11 @@ def test_candidates_of_a_table_with_roles(archive):
 def test_bad_categories_are_refused(archive, categories, split, message):
     table = read(archive, label_column="finding")
     with pytest.raises(InputError, match=message):
-        rows_of_one_category(table, Columns(label="finding", split="split"), categories, split)
+        rows_of_one_category(table, TableColumns(label="finding", split="split"), categories, split)
 
 
 def test_purity_and_silhouette_are_those_of_loops(archive):
-    columns = Columns(label="finding", split="split")
+    columns = TableColumns(label="finding", split="split")
     table = rows_of_one_category(read(archive, label_column="finding"), columns, (), "test")
     rng = np.random.default_rng(3)
     h_ND = rng.normal(size=(len(table), 4)).astype(np.float32)

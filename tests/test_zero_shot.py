@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from convirt.errors import InputError
-from convirt.evaluation.zero_shot.prompts import BUILT_IN, read_prompts
-from convirt.evaluation.zero_shot.scoring import class_scores, pair_scores, prompt_vectors
-from convirt.evaluation.zero_shot.zero_shot import zero_shot
+from convirt.evaluation.prompts import BUILT_IN, class_scores, pair_scores, prompt_vectors, read_prompts
 from fake_encoders import FINDINGS, Blind, Oracle, install, write_archive
+from flat_verbs import zero_shot
 
 
 class Words:
@@ -104,7 +103,7 @@ def test_a_table_says_the_same_as_toml(tmp_path, prompts):
     ("content", "message"),
     [
         ("", "holds no prompts"),
-        ("x = [", "no TOML"),
+        ("x = [", "is not TOML"),
         ("[pair.edema]\npositive = 'a'", "unknown table 'pair'"),
         ("[pairs.edema]\npositive = 'a'", "'edema' needs both positive and negative"),
         ("[pairs.edema]\npositive = []\nnegative = 'b'", "prompts of 'edema' must be texts"),

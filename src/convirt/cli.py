@@ -98,23 +98,23 @@ STAGES: dict[str, dict[str, Verb]] = {
         "pretrain": Verb("pretrain on a corpus by a recipe", "convirt.training.pretrain:pretrain"),
         "finetune": Verb(
             "train an encoder further on labels and keep it as a checkpoint",
-            "convirt.evaluation.classification.finetune:finetune",
+            "convirt.evaluation.finetune:finetune",
             ("run",),
         ),
     },
     "evaluate": {
         "classify": Verb(
             "linear evaluation and fine-tuning of runs on a labelled table",
-            "convirt.evaluation.classification.classify:classify",
+            "convirt.evaluation.classify:classify",
             ("runs",),
         ),
         "zero-shot": Verb(
             "classification from prompts alone, by runs with a shared space",
-            "convirt.evaluation.zero_shot.zero_shot:zero_shot",
+            "convirt.evaluation.zero_shot:zero_shot",
             ("runs",),
         ),
         "retrieve": Verb(
-            "image-image and text-image retrieval by runs", "convirt.evaluation.retrieval.retrieve:retrieve", ("runs",)
+            "image-image and text-image retrieval by runs", "convirt.evaluation.retrieve:retrieve", ("runs",)
         ),
     },
     "analyse": {

@@ -25,8 +25,9 @@ from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.classify import classify
+from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
+from convirt.evaluation.retrieve import retrieve
 from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 
@@ -167,25 +168,26 @@ def _pretrain(out: Path, config: PretrainConfig) -> None:
 
 
 def _classify(out: Path) -> None:
-    classify(
-        [out / "convirt"],
-        out / "archive" / "labels.csv",
-        out / "archive" / "images",
-        out=out / "classify",
+    options = LabelledTableOptions(
+        table=out / "archive" / "labels.csv",
+        images=out / "archive" / "images",
         label_columns=CATEGORIES,
-        fractions=FRACTIONS,
         patient_column="patient_id",
     )
+    classify([out / "convirt"], options, out=out / "classify", fractions=FRACTIONS)
 
 
 def _retrieve(out: Path) -> None:
-    retrieve(
-        [out / "convirt"],
-        out / "archive" / "retrieval.csv",
-        out / "archive" / "images",
-        out=out / "retrieve",
+    options = TableOptions(
+        table=out / "archive" / "retrieval.csv",
+        images=out / "archive" / "images",
         label_column="finding",
         patient_column="patient_id",
+    )
+    retrieve(
+        [out / "convirt"],
+        options,
+        out=out / "retrieve",
         role_column="role",
         queries=out / "archive" / "queries.csv",
     )

@@ -16,7 +16,7 @@ from convirt.analysis import figures
 from convirt.analysis.embedding.drawing import COLOURS, draw_map
 from convirt.atomic import write_text
 from convirt.data.phantom import CATEGORIES
-from convirt.evaluation.retrieval.ranking import top_images
+from convirt.evaluation.ranking import top_images
 from convirt.model import load
 
 SHOWN = 8

@@ -1,31 +1,35 @@
-"""What every evaluation verb leaves behind: `metrics.json`, the arrays behind it, and a printed table."""
+"""What every evaluation verb leaves behind: `metrics.json`, the arrays behind it, and printed tables."""
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from convirt.atomic import atomic_file, check_writable
-from convirt.data.benchmarks.folder import Benchmark
+from convirt.atomic import atomic_file, check_out_folder, disk_errors, write_json
 from convirt.errors import InputError
-from convirt.evaluation.layout import show
-from convirt.evaluation.printing import tables
-from convirt.evaluation.statistics.multiplicity import correct_families
+from convirt.evaluation.inputs.options import check_counts
+from convirt.evaluation.printing import show, tables
+from convirt.evaluation.rows import correct_families
 from convirt.versions import versions
 
-_FREE = ("out", "batch_size", "device")
+if TYPE_CHECKING:
+    from convirt.data.benchmarks.folder import Benchmark
+    from convirt.evaluation.inputs.table import OpenTable
+
+_FREE = ("out", "batch_size", "device", "details")
 """Arguments that change no figure, but for rounding."""
 
 FORMAT = 2
 """Of `metrics.json`; 2 has rows of several settings, and corrected p-values."""
 
-Row = dict[str, Any]
+METRICS, PREDICTIONS = "metrics.json", "predictions.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +42,21 @@ class Results:
     seeds: Sequence[int]
     data: Mapping[str, Any]
     """Fingerprints and counts of what was evaluated on."""
-    rows: Sequence[Row]
-    """One figure of one method each; each gets the seeds' numbers and the hashes of `data`."""
-    comparisons: Sequence[Row]
+    rows: Sequence[Mapping[str, Any]]
+    """One figure of one method each (`Row`); each gets the seeds' numbers and the hashes of `data`."""
+    comparisons: Sequence[Mapping[str, Any]]
     """One difference between two methods each; each gets its p-value corrected over its family."""
     predictions: Mapping[str, NDArray] = field(default_factory=dict)
     """The arrays that the figures were computed from, for `predictions.npz`."""
     wall_seconds: float = 0.0
     notes: Sequence[str] = ()
     """What has to be said beside every figure, such as a benchmark's known faults."""
-    beside: Mapping[str, Sequence[Row]] = field(default_factory=dict)
-    """Further rows by kind: `calibration`, `operating_points`, `subgroups`."""
+    beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Further rows by kind: `calibration`, `operating_points`, `subgroups`, `classes`."""
+    pictures: Sequence[str] = ()
+    """Names of the pictures that lie beside `metrics.json`, the one to open first."""
+    encoder: str | None = None
+    """Name of the folder of a checkpoint that lies beside `metrics.json`."""
 
     def __post_init__(self) -> None:
         hashes = {name: value for name, value in self.data.items() if name.endswith("_sha256")}
@@ -79,44 +87,118 @@ class Results:
             InputError: The folder cannot be written.
         """
         folder = Path(out)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
             if self.predictions:
-                replace_file(
-                    folder / "predictions.npz",
-                    lambda file: np.savez_compressed(file, **dict[str, Any](self.predictions)),
-                )
-            text = json.dumps(self.payload(), indent=1, allow_nan=False) + "\n"
-            replace_file(folder / "metrics.json", lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise InputError(f"cannot write results to {folder}: {error.strerror or error}") from error
-        return folder / "metrics.json"
+                with atomic_file(folder / PREDICTIONS) as file:
+                    np.savez_compressed(file, **dict[str, Any](self.predictions))
+            write_json(folder / METRICS, self.payload())
+        return folder / METRICS
 
-    def finish(self, out: str | Path) -> "Results":
-        """Write to the folder `out`, print, and return the same."""
+    def finish(self, out: str | Path, *, details: bool = True) -> "Results":
+        """Write to the folder `out`, print, say what was written, and return the same."""
         self.write(out)
-        self.print()
+        self.print(details=details)
+        written = [METRICS, *([PREDICTIONS] if self.predictions else []), *self.pictures]
+        written += [f"{self.encoder}/ (the encoder, for other verbs)"] if self.encoder else []
+        first = self.pictures[0] if self.pictures else METRICS
+        said = f"wrote {', '.join(written)} to {out}; open {Path(out) / first}"
+        Console().print(said, markup=False, highlight=False, soft_wrap=True)
         return self
 
-    def print(self, console: Console | None = None) -> None:
-        """Print the figures of each head, or of the retrieval tasks, the differences, and what stands beside them."""
+    def print(self, console: Console | None = None, *, details: bool = True) -> None:
+        """Print the figures of each head, or of the retrieval tasks, and the differences.
+
+        Args:
+            console: Where to.
+            details: Whether calibration, operating points, subgroups and classes are printed as well.
+        """
         console = console or Console()
-        for part in tables(self.verb, self.rows, self.comparisons, self.beside):
-            show(part, console)
+        main, more = tables(self.verb, self.rows, self.comparisons, self.beside)
+        for table in [*main, *more] if details else main:
+            show(table, console)
+        if more and not details:
+            kinds = ", ".join(str(kind).replace("_", " ") for kind, rows in self.beside.items() if rows)
+            console.print(f"not shown, with --details or in {METRICS}: {kinds}", highlight=False, soft_wrap=True)
         for note in self.notes:
             console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
-def beside(rows: Sequence[Row], benchmark: Benchmark | None) -> list[Row]:
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of a verb that evaluates a table: its arguments, and when it began."""
+
+    verb: str
+    arguments: Mapping[str, Any]
+    """As the command line has them, see `flat`."""
+    started: float
+    """By `time.monotonic`."""
+
+    @classmethod
+    def begin(cls, verb: str, arguments: Mapping[str, Any], *counts: str) -> "Call":
+        """Refuse what can be refused before any work is done.
+
+        Args:
+            verb: Its name.
+            arguments: Of the call, `out` among them.
+            counts: Names of the arguments that must be at least 1.
+
+        Raises:
+            InputError: The output folder cannot be one, or a count is below 1.
+        """
+        check_out_folder(arguments["out"])
+        check_counts(**{name: arguments[name] for name in counts})
+        return cls(verb=verb, arguments=arguments, started=time.monotonic())
+
+    def check_same(self, opened: "OpenTable") -> None:
+        """`check_same` with the table that is evaluated."""
+        check_same(self.arguments["out"], self.verb, self.arguments, opened.table.sha256)
+
+    def finish(
+        self,
+        opened: "OpenTable",
+        *,
+        data: Mapping[str, Any],
+        rows: Sequence[Mapping[str, Any]],
+        said_of_rows: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        seeds: Sequence[int] = (0,),
+        notes: Sequence[str] = (),
+        **found: Any,
+    ) -> Results:
+        """Write and print what was found.
+
+        Args:
+            opened: The table or benchmark, which every row names.
+            data: Fingerprints and counts.
+            rows: Figures.
+            said_of_rows: What else every row says.
+            config: What the arguments were completed with.
+            seeds: Of what was trained.
+            notes: What has to be said beside that of the table.
+            found: Comparisons, predictions, further rows, pictures and encoder, as `Results` has them.
+        """
+        said = dict(said_of_rows or {})
+        results = Results(
+            verb=self.verb,
+            config={**self.arguments, **(config or {})},
+            seeds=seeds,
+            data={**data, **said, **opened.described()},
+            rows=[{**row, **opened.described(), **said} for row in rows],
+            wall_seconds=time.monotonic() - self.started,
+            notes=[*opened.notes, *notes],
+            **found,
+        )
+        return results.finish(self.arguments["out"], details=self.arguments.get("details", True))
+
+
+def with_benchmark(rows: Sequence[Mapping[str, Any]], opened: "OpenTable") -> list[dict[str, Any]]:
     """Rows with what a benchmark has to say beside each: its name, split, hashes of its lists, and notes."""
-    return [{**row, **benchmark.described()} for row in rows] if benchmark else list(rows)
+    return [{**row, **opened.described()} for row in rows]
 
 
-def check_out(out: str | Path) -> None:
-    """Refuse an output folder that cannot be one, before any work is done."""
-    if Path(out).exists() and not Path(out).is_dir():
-        raise InputError(f"{out} is a file; give --out a folder")
-    check_writable(out)
+def beside(rows: Sequence[Mapping[str, Any]], benchmark: "Benchmark | None") -> list[dict[str, Any]]:
+    """`with_benchmark` for `tsne` and `saliency`, until they take `TableOptions`."""
+    return [{**row, **(benchmark.described() if benchmark else {})} for row in rows]
 
 
 def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:
@@ -131,7 +213,7 @@ def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_s
     Raises:
         InputError: The verb, an argument or the table is another one.
     """
-    path = Path(out) / "metrics.json"
+    path = Path(out) / METRICS
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         config, data = dict(held["config"]), dict(held["data"])
@@ -150,22 +232,6 @@ def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_s
 def _grows(before: Any, now: Any) -> bool:
     """Whether a list was asked for that holds all of an earlier one: nothing found then is lost."""
     return isinstance(before, list) and isinstance(now, list) and bool(before) and all(item in now for item in before)
-
-
-def check_counts(**counts: int | None) -> None:
-    """Refuse numbers of things that are below 1, before any work is done; None is no number.
-
-    Raises:
-        InputError: One is.
-    """
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}")
-
-
-def replace_file(path: Path, write: Any) -> None:
-    with atomic_file(path) as file:
-        write(file)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from convirt.config import PretrainConfig
-from convirt.evaluation.classification.schedule import Schedule
+from convirt.evaluation.protocol import Schedule
 from convirt.model import Model, baseline
 
 BATCH = 64

@@ -6,6 +6,7 @@ from typing import Any
 
 from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
+from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
 from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
@@ -100,9 +101,10 @@ class Evaluations:
         convirt = self.inputs.runs["convirt"]
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.classification.finetune import finetune
+            from convirt.evaluation.finetune import finetune
 
-            finetune(convirt, out=folder, **arguments)
+            options, rest = LabelledTableOptions.taken_from(arguments)
+            finetune(convirt, options, out=folder, **rest)
 
         task = "chexpert" if "chexpert" in self.inputs.training_images else next(iter(self.inputs.training_images), "")
         images = self.inputs.training_images.get(task, 0)
@@ -132,9 +134,10 @@ class Evaluations:
             seconds = self.pace.linear(training, others, seeds)
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.classification.classify import classify
+            from convirt.evaluation.classify import classify
 
-            classify([run], out=folder, **arguments)
+            options, rest = LabelledTableOptions.taken_from(arguments)
+            classify([run], options, out=folder, **rest)
 
         return Cell(name=name, work=work, inputs=_inputs("classify", run, arguments), seconds=seconds)
 
@@ -142,9 +145,10 @@ class Evaluations:
         arguments = {**(self.inputs.retrieval or {}), "baselines": (), "device": self.inputs.device}
 
         def work(folder: Path) -> None:
-            from convirt.evaluation.retrieval.retrieve import retrieve
+            from convirt.evaluation.retrieve import retrieve
 
-            retrieve([run], out=folder, **arguments)
+            options, rest = TableOptions.taken_from(arguments)
+            retrieve([run], options, out=folder, **rest)
 
         seconds = self.pace.encoding(self.inputs.other_images.get(RETRIEVAL, 1680)) + 2
         inputs = _inputs("retrieve", run, arguments)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from convirt.analysis.studies.correlation import spearman
-from convirt.evaluation.statistics.bootstrap import bootstrap_p_value
-from convirt.evaluation.statistics.multiplicity import holm
+from convirt.evaluation.statistics.bootstrap import bootstrap_p_value, holm
 from convirt.reproduce.collecting import Figure, Filled
 from convirt.reproduce.pairing import ALPHA, in_figures
 from convirt.reproduce.tables import METHODS

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.evaluation.classification.scoring import bootstrap
-from convirt.evaluation.classification.units import Units
+from convirt.evaluation.inputs.units import Units
+from convirt.evaluation.scoring import figure_of
 from convirt.evaluation.statistics.bootstrap import (
     Array,
     Resampling,
     bootstrap_p_value,
+    holm,
     paired_bootstrap,
     weighted_mean,
 )
-from convirt.evaluation.statistics.multiplicity import holm
 from convirt.reproduce.tables import Column
 
 REFERENCE = "convirt"
@@ -67,7 +67,7 @@ class Scores:
         """The metric in each resample of a plan, percent."""
         if self.targets_NC is None:
             return 100 * weighted_mean(self.values, plan.weights_NR)
-        return 100 * bootstrap(self.metric, self.values, self.targets_NC, plan)[1]
+        return 100 * figure_of(self.metric, self.values, self.targets_NC, plan).values_R
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table as Shown
 
+from convirt.atomic import check_out_folder as check_out
 from convirt.atomic import latest_complete
 from convirt.errors import InputError
-from convirt.evaluation.results import check_out
 from convirt.reproduce import small
 from convirt.reproduce.cells import Cell
 from convirt.reproduce.collecting import fill

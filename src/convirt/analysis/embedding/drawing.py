@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from convirt.analysis.figures import STYLE, label
-from convirt.evaluation.results import Row
+from convirt.evaluation.rows import AnyRow as Row
 
 COLOURS = ("#0b6e8a", "#d98e04", "#b3261e", "#5f3dc4", "#2e7d32", "#d6336c", "#74512d", "#7b8794")
 """Told apart by most readers; further categories begin anew with another mark."""

@@ -16,10 +16,10 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_samples
 
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Row
-from convirt.evaluation.retrieval.ranking import cosine, evaluate_ranking, image_image
+from convirt.evaluation.ranking import cosine, evaluate_ranking, image_image
+from convirt.evaluation.rows import AnyRow as Row
+from convirt.evaluation.rows import measure
 from convirt.evaluation.statistics.bootstrap import Array, Resampling, weighted_mean
-from convirt.evaluation.statistics.measuring import measure
 
 NEIGHBOURS = 10
 
@@ -79,7 +79,7 @@ def _silhouettes(
     metric: str,
     resamples: int,
     baselines: Sequence[str],
-) -> tuple[list[Row], list[Row]]:
+) -> tuple[Sequence[Row], Sequence[Row]]:
     plan = Resampling.draw(table.patients_N, seeds=1, resamples=resamples)
     values_N = {
         name: silhouette_samples(vectors_ND.astype(np.float64), table.labels_N, metric=metric)

@@ -12,11 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from convirt.analysis.categories import rows_of_one_category
 from convirt.analysis.embedding.neighbours import NEIGHBOURS, measure_neighbourhoods
+from convirt.atomic import check_out_folder as check_out
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Baseline, Device, encode_images, load_encoders
+from convirt.evaluation.inputs.images import encode_images, load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
+from convirt.evaluation.inputs.options import Baseline, Device, check_counts
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_counts, check_out, check_same
+from convirt.evaluation.results import Results, beside, check_same
 
 
 def tsne(

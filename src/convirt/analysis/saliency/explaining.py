@@ -19,9 +19,9 @@ from convirt.analysis.saliency.findings import Findings
 from convirt.analysis.saliency.pointing import energy_inside, pointing_game
 from convirt.data.imaging.grey import grey_image
 from convirt.errors import InputError
-from convirt.evaluation.classification.linear_head import LinearHeads
-from convirt.evaluation.inputs.features import read_image
+from convirt.evaluation.inputs.images import read_image
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.linear import LinearHeads
 from convirt.model import Model
 from convirt.transforms import plain_view, square
 

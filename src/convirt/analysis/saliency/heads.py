@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convirt.evaluation.classification.linear_head import LinearHeads, train_heads
-from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.features import Encoder, LabelledFeatures, encode_images
+from convirt.evaluation.inputs.images import Encoder, LabelledFeatures, encode_images
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.linear import LinearHeads, train_heads
+from convirt.evaluation.protocol import Schedule
 
 
 def train_explained_heads(

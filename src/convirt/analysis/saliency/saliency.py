@@ -10,13 +10,16 @@ import numpy as np
 from convirt.analysis.requirements import require
 from convirt.analysis.saliency.boxes import Boxes, read_boxes
 from convirt.analysis.saliency.findings import Findings, choose_findings
+from convirt.atomic import check_out_folder as check_out
 from convirt.data.benchmarks.folder import Benchmark, first_given
 from convirt.errors import InputError
-from convirt.evaluation.classification.schedule import Schedule
-from convirt.evaluation.inputs.features import Baseline, Device, load_encoders
+from convirt.evaluation.inputs.images import load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
+from convirt.evaluation.inputs.options import Baseline, Device, check_counts
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
+from convirt.evaluation.protocol import Schedule
+from convirt.evaluation.results import Results, beside, check_same
+from convirt.evaluation.rows import AnyRow as Row
 
 if TYPE_CHECKING:
     from convirt.analysis.saliency.explaining import Explained, Pictures

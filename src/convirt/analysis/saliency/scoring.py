@@ -13,7 +13,8 @@ from convirt.analysis.saliency.attribution import Attribution
 from convirt.analysis.saliency.explaining import METRICS, Explained
 from convirt.analysis.saliency.findings import Findings
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Row
+from convirt.evaluation.rows import AnyRow as Row
+from convirt.evaluation.rows import Statistic, measure
 from convirt.evaluation.statistics.bootstrap import (
     Array,
     Resampling,
@@ -21,7 +22,6 @@ from convirt.evaluation.statistics.bootstrap import (
     percentile_interval,
     weighted_mean,
 )
-from convirt.evaluation.statistics.measuring import Statistic, measure
 
 
 def score_maps(

@@ -10,7 +10,7 @@ from pathlib import Path
 from convirt.analysis.studies.grid import Cell
 from convirt.analysis.studies.tasks import Tasks, scores_of
 from convirt.atomic import write_text
-from convirt.evaluation.results import Row
+from convirt.evaluation.rows import AnyRow as Row
 
 
 @dataclass(frozen=True, kw_only=True)

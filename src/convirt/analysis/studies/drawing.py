@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from convirt.analysis.figures import STYLE, colour
 from convirt.analysis.studies.correlation import spearman
-from convirt.evaluation.results import Row
+from convirt.evaluation.rows import AnyRow as Row
 
 
 def draw_loss_study(

@@ -13,8 +13,10 @@ from rich.console import Console
 from convirt.analysis.studies.claims import EXPIRY, Claim
 from convirt.analysis.studies.correlation import spearman
 from convirt.analysis.studies.tasks import Tasks, read_toml, scores_of, tasks_of
+from convirt.atomic import check_out_folder as check_out
 from convirt.errors import InputError
-from convirt.evaluation.results import Results, Row, check_out
+from convirt.evaluation.results import Results
+from convirt.evaluation.rows import AnyRow as Row
 from convirt.training.pretrain import KEPT
 
 LEAST_POINTS = 4
@@ -131,7 +133,7 @@ def _same_study(out: Path, run: Path, tasks: Tasks) -> None:
 
 def correlations(points: Sequence[Point], method: str) -> list[Row]:
     """Spearman's rank correlation of each score with the negative loss, as the paper's panels (b) to (d)."""
-    rows = []
+    rows: list[Row] = []
     for name in points[0].scores:
         own = [point for point in points if name in point.scores]
         found = spearman([-point.loss for point in own], [point.scores[name]["mean"] for point in own])

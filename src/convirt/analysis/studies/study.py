@@ -11,9 +11,9 @@ from convirt.analysis.studies.claims import EXPIRY, Claim, Lost
 from convirt.analysis.studies.collecting import collect_table, write_table
 from convirt.analysis.studies.grid import Cell, cells_of
 from convirt.analysis.studies.tasks import Tasks, read_toml, tasks_of
+from convirt.atomic import check_out_folder as check_out
 from convirt.atomic import write_text
 from convirt.errors import InputError
-from convirt.evaluation.results import check_out
 from convirt.training.pretrain import pretrain
 
 KEYS = ("recipe", "corpus", "grid", "overrides", "cells", "tasks")

@@ -13,18 +13,20 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from convirt.errors import InputError
-from convirt.evaluation.classification.classify import classify
-from convirt.evaluation.printing import share
-from convirt.evaluation.results import Row
-from convirt.evaluation.retrieval.retrieve import retrieve
+from convirt.evaluation.classify import classify
+from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
+from convirt.evaluation.printing import percent_of_labels
+from convirt.evaluation.retrieve import retrieve
+from convirt.evaluation.rows import AnyRow as Row
 
 VERBS: Mapping[str, Callable[..., Any]] = {"classify": classify, "retrieve": retrieve}
+OPTIONS: Mapping[str, type[TableOptions]] = {"classify": LabelledTableOptions, "retrieve": TableOptions}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # ConVIRT, figure 5 and table 5: linear evaluation with 1 % of the labels, and Precision@10 of both retrievals.
     "classify": {"fractions": (0.01,), "heads": ("paper",), "baselines": ()},
@@ -59,7 +61,8 @@ class Tasks:
         """
         for verb in self.missing(folder):
             proceed()
-            VERBS[verb]([run], out=folder / verb, **self.arguments[verb])
+            options, rest = OPTIONS[verb].taken_from(self.arguments[verb])
+            VERBS[verb]([run], options, out=folder / verb, **rest)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -89,8 +92,10 @@ def tasks_of(content: Mapping[str, Any], path: Path) -> Tasks:
     for verb, values in given.items():
         if verb not in VERBS or not isinstance(values, dict):
             raise InputError(f"{path}: unknown task {verb!r}; known are {', '.join(VERBS)}")
-        hints = get_type_hints(VERBS[verb])
-        known = [name for name in inspect.signature(VERBS[verb]).parameters if name not in ("runs", "out")]
+        parameters = inspect.signature(VERBS[verb]).parameters
+        hints = get_type_hints(OPTIONS[verb]) | {name: one.annotation for name, one in parameters.items()}
+        own = [name for name in parameters if name not in ("runs", "options", "out")]
+        known = [field.name for field in fields(OPTIONS[verb])] + own
         for name, value in values.items():
             if name not in known:
                 raise InputError(f"{path}: tasks.{verb} has no argument {name!r}; known are {', '.join(known)}")
@@ -143,7 +148,7 @@ def scores_of(folder: Path) -> dict[str, Row]:
         for row in json.loads(path.read_text())["rows"]:
             if verb == "classify" and row["metric"] == "auc" and row["head"] == "paper":
                 how = "fine-tuned" if row.get("setting") == "finetuned" else "linear"
-                found[f"{how}, {share(row['fraction'])} of labels, AUC"] = row
+                found[f"{how}, {percent_of_labels(row['fraction'])} of labels, AUC"] = row
             elif verb == "retrieve" and row["metric"] == "precision@10":
                 found[f"{row['task']}, Precision@10"] = row
     return found

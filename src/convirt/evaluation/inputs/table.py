@@ -3,22 +3,30 @@
 Shape legend: N rows, C classes.
 """
 
+import csv
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from convirt.data.benchmarks.files import leading_out
+from convirt.data.benchmarks.folder import Benchmark, Protocol, open_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
 from convirt.data.tables import read_table as read_source
-from convirt.data.tables import require_columns, row_of, select_rows
+from convirt.data.tables import row_of, select_rows
 from convirt.errors import InputError
+from convirt.evaluation.inputs.options import TableOptions
 from convirt.evaluation.statistics.metrics import one_hot
 
+ATTRIBUTES = ("sex", "age", "view", "source")
+"""What may be known of an image besides its label; a benchmark's columns of these names are taken."""
 _LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": np.nan}
 
 
@@ -103,62 +111,192 @@ class LabelledTable:
         return np.array(self.classes)[self.targets_NC.argmax(axis=1)]
 
 
-def read_table(
-    path: str | Path,
-    images: str | Path,
+@dataclass(frozen=True, kw_only=True)
+class TableColumns:
+    """Which column of a table holds what."""
+
+    image: str = "image"
+    """Path of the image."""
+    label: str | None = None
+    """Class of the image (single-label); rows where it is empty are left out."""
+    labels: tuple[str, ...] = ()
+    """One column a label with 1, 0 or nothing (multi-label); empty labels are ignored."""
+    patient: str | None = None
+    """Patient or case; no patient may be in two splits."""
+    split: str | None = None
+    """Split of the row, see `SPLITS`; None if the table has no splits."""
+    text: str | None = None
+    """Caption or report of the image."""
+    role: str | None = None
+    """`query` or `candidate`, for retrieval."""
+    unit: str | None = None
+    """Study or patient whose images are scored as one at test."""
+    pool: str | None = None
+    """Study whose images become one row by the mean of their vectors."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Column of the sex, age, view and source, as far as they are known (`ATTRIBUTES`)."""
+
+    @classmethod
+    def of_benchmark(cls, benchmark: Benchmark, asked: "TableColumns") -> "TableColumns":
+        """The columns of a benchmark's table.
+
+        Raises:
+            InputError: Labels, patients or roles were asked for, which a benchmark has of its own.
+        """
+        if asked.label or asked.labels or asked.patient or asked.role:
+            raise InputError(f"{benchmark.folder} is a benchmark with columns of its own; leave column options out")
+        single = benchmark.kind in ("single-label", "retrieval")
+        with benchmark.table.open(encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file))
+        return cls(
+            label=benchmark.labels[0] if single else None,
+            labels=() if single else benchmark.labels,
+            patient="patient",
+            split="split",
+            text=asked.text,
+            role="role" if benchmark.kind == "retrieval" else None,
+            unit="unit" if benchmark.unit else None,
+            pool=asked.pool,
+            attributes={role: role for role in ATTRIBUTES if role in header} | dict(asked.attributes),
+        )
+
+    def by_option(self) -> list[tuple[str, str]]:
+        """The option that names each column, and the column."""
+        single = {name: getattr(self, name) for name in ("image", "label", "patient", "split", "text", "role", "pool")}
+        named = [(f"--{name}-column", column) for name, column in (single | dict(self.attributes)).items()]
+        named += [("--label-columns", column) for column in self.labels]
+        return [(option, column) for option, column in [*named, ("", self.unit)] if column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTable:
+    """A table or a benchmark that was found, and what is known of it beside its rows."""
+
+    options: TableOptions
+    columns: TableColumns
+    """The columns that hold: those that were named, or the benchmark's."""
+    benchmark: Benchmark | None
+
+    @cached_property
+    def table(self) -> LabelledTable:
+        """The rows, read once. Of a benchmark also the saved label fractions.
+
+        Raises:
+            InputError: Anything that makes the table unusable, or no image folder.
+        """
+        images = self.options.images or (self.benchmark.root if self.benchmark else None)
+        if images is None:
+            raise InputError("name the folder that the image paths are relative to (--images)")
+        path = self.benchmark.table if self.benchmark else self.options.table
+        named_split = self.benchmark is not None
+        labelled = read_table(path, images, self.columns, self.options.where, named_split=named_split)
+        # The saved fractions are of all training rows; where some are filtered out, they are drawn anew by one rule.
+        known = self.benchmark is not None and not self.options.where
+        return replace(labelled, subsets=self.benchmark.subsets) if self.benchmark and known else labelled
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the paper evaluates on the benchmark; nothing for another table."""
+        return self.benchmark.protocol if self.benchmark else Protocol()
+
+    @property
+    def task(self) -> str:
+        """What the rows of a classification call it."""
+        return self.benchmark.name if self.benchmark else self.columns.label or "multi-label"
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be said beside every figure: a benchmark's notes, or that patients are unknown."""
+        if self.benchmark:
+            return list(self.benchmark.notes)
+        if self.columns.patient:
+            return []
+        return [
+            "without --patient-column each image counts as a patient of its own: where a patient has several, "
+            "intervals are too narrow, and one patient may be in two splits"
+        ]
+
+    def described(self) -> dict[str, Any]:
+        """What every row of results says of the benchmark: its name, split, hashes of its lists, and notes."""
+        return self.benchmark.described() if self.benchmark else {}
+
+    def require_labels(self) -> "OpenTable":
+        """The same.
+
+        Raises:
+            InputError: No label column was named.
+        """
+        if not self.columns.label and not self.columns.labels:
+            raise InputError("name a label column (--label-column) or several (--label-columns)")
+        return self
+
+
+def open_table(
+    options: TableOptions,
     *,
-    image_column: str = "image",
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    patient_column: str | None = None,
-    split_column: str | None = "split",
-    text_column: str | None = None,
-    role_column: str | None = None,
-    unit_column: str | None = None,
-    pool_column: str | None = None,
-    attribute_columns: Mapping[str, str] | None = None,
-    where: Sequence[str] = (),
-    named_split: bool = False,
+    pool_column: str | None,
+    role_column: str | None,
+    text_column: str | None,
+    named: Mapping[str, str],
+) -> OpenTable:
+    """`TableOptions.open`, with the attributes that were named."""
+    options = replace(options, table=Path(options.table))
+    asked = TableColumns(
+        image=options.image_column,
+        label=options.label_column,
+        labels=options.labels,
+        patient=options.patient_column,
+        split=options.split_column,
+        text=text_column,
+        role=role_column,
+        pool=pool_column,
+        attributes=named,
+    )
+    if not options.table.exists():
+        raise InputError(
+            f"no such file or folder: {options.table}; --table names a CSV or Parquet file, or a benchmark"
+        )
+    if not options.table.is_dir():
+        return OpenTable(options=options, columns=asked, benchmark=None)
+    benchmark = open_benchmark(options.table)
+    return OpenTable(options=options, columns=TableColumns.of_benchmark(benchmark, asked), benchmark=benchmark)
+
+
+def read_table(
+    path: str | Path, images: str | Path, columns: TableColumns, where: Sequence[str] = (), *, named_split: bool = False
 ) -> LabelledTable:
     """Read and check a labelled table.
 
     Args:
         path: CSV or Parquet file.
         images: Folder that the image column's paths are relative to.
-        image_column: Path of the image.
-        label_column: Class of the image (single-label); rows where it is empty are left out.
-        label_columns: One column a label with 1, 0 or nothing (multi-label); empty labels are ignored.
-        patient_column: Patient or case; no patient may stand in two splits.
-        split_column: Split of the row, see `SPLITS`; None if the table has no splits.
-        text_column: Caption or report of the image.
-        role_column: `query` or `candidate`, for retrieval.
-        unit_column: Study or patient whose images are scored as one at test.
-        pool_column: Study whose images become one row by the mean of their vectors.
-        attribute_columns: Column of each role of `LabelledTable.attributes`.
+        columns: Which column holds what.
         where: Conditions `column=value1,value2` that rows must meet, all of them.
-        named_split: The split is a benchmark's: it says itself whether patients or files stand in several rows.
+        named_split: The split is a benchmark's: it says itself whether patients or files are in several rows.
 
     Raises:
         InputError: Anything that makes the table unusable, in one line.
     """
     path, root = Path(path), Path(images)
-    if label_column and label_columns:
+    if columns.label and columns.labels:
         raise InputError("give either one label column (single-label) or several label columns (multi-label), not both")
-    named = [image_column, label_column, *label_columns, patient_column, split_column, text_column, role_column]
-    named += [unit_column, pool_column, *(attribute_columns or {}).values()]
-    frame, digest = read_frame(path, [name for name in named if name], where)
+    frame, digest = read_frame(path, columns.by_option(), where)
     total = len(frame)
-    if label_column:
-        frame = frame[frame[label_column] != ""]
+    if columns.label:
+        frame = frame[frame[columns.label] != ""]
     if not len(frame):
-        raise InputError(f"{path}: no row has a value in the label column {label_column!r}")
-    classes, targets_NC = _targets(frame, label_column, label_columns, path)
-    splits_N = _splits(frame, split_column, path)
-    patients_N = frame[patient_column or image_column].to_numpy(dtype=str)
-    names = tuple(frame[image_column])
+        raise InputError(f"{path}: no row has a value in the label column {columns.label!r}")
+    classes, targets_NC = _targets(frame, columns.label, columns.labels, path)
+    splits_N = _splits(frame, columns.split, path)
+    patients_N = frame[columns.patient or columns.image].to_numpy(dtype=str)
+    names = tuple(frame[columns.image])
     if not named_split:
-        _check_patients(patients_N, splits_N, patient_column, path)
+        _check_patients(patients_N, splits_N, columns.patient, path)
         _check_once(names, path)
+
+    def optional(column: str | None) -> NDArray[np.str_] | None:
+        return frame[column].to_numpy(dtype=str) if column else None
+
     return LabelledTable(
         images=names,
         paths=_image_paths(names, root, path),
@@ -166,19 +304,26 @@ def read_table(
         splits_N=splits_N,
         classes=classes,
         targets_NC=targets_NC,
-        multi_label=bool(label_columns),
-        texts=tuple(frame[text_column]) if text_column else (),
-        roles_N=_roles(frame, role_column, path),
+        multi_label=bool(columns.labels),
+        texts=tuple(frame[columns.text]) if columns.text else (),
+        roles_N=_roles(frame, columns.role, path),
         sha256=digest,
         rows_without_label=total - len(frame),
-        units_N=frame[unit_column].to_numpy(dtype=str) if unit_column else None,
-        pools_N=frame[pool_column].to_numpy(dtype=str) if pool_column else None,
-        attributes={role: frame[column].to_numpy(dtype=str) for role, column in (attribute_columns or {}).items()},
+        units_N=optional(columns.unit),
+        pools_N=optional(columns.pool),
+        attributes={role: frame[column].to_numpy(dtype=str) for role, column in columns.attributes.items()},
     )
 
 
-def read_frame(path: str | Path, columns: Sequence[str], where: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
+def read_frame(
+    path: str | Path, named: Sequence[tuple[str, str]], where: Sequence[str] = ()
+) -> tuple[pd.DataFrame, str]:
     """A table's rows that meet the conditions, stripped text without gaps, and the hash of its file.
+
+    Args:
+        path: CSV or Parquet file.
+        named: The columns that it must have, each after the option that names it (empty if none does).
+        where: Conditions `column=value1,value2` that rows must meet, all of them.
 
     Raises:
         InputError: No such table, column or row, or a row that does not fit the header.
@@ -187,7 +332,14 @@ def read_frame(path: str | Path, columns: Sequence[str], where: Sequence[str] = 
     if source.malformed:
         row, problem = next(iter(source.malformed.items()))
         raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
-    require_columns(source, columns)
+    for option, column in named:
+        if column not in source.header:
+            lowered = {name.lower(): name for name in source.header}
+            close = difflib.get_close_matches(column.lower(), lowered, n=1)
+            meant = f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+            said = f"{option}: " if option else ""
+            there = ", ".join(source.header)
+            raise InputError(f"{said}table {source.name} has no column {column!r}{meant}; its columns are: {there}")
     frame = source.frame[select_rows(source, where)]
     return frame.apply(lambda column: column.str.strip()), source.sha256
 

@@ -1,4 +1,4 @@
-"""Bootstrap over patients and seeds: intervals, and paired comparisons of two methods.
+"""Bootstrap over patients and seeds: intervals, paired comparisons of two methods, and Holm's correction.
 
 Images of one patient are not independent, and neither are the scores that two methods give to the same images. So a
 resample draws whole patients with replacement, and with them the seeds of training (a hierarchical bootstrap); both
@@ -7,9 +7,8 @@ methods of a comparison are scored on the same resample.
 Shape legend: N rows (images or queries), P patients, R resamples, S seeds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,35 +113,25 @@ def bootstrap_p_value(differences_R: Array) -> float:
     return min(1.0, 2 * (rarer + 1) / (len(defined) + 1))
 
 
-def compare(
-    means: Mapping[str, float], values_R: Mapping[str, Array], baselines: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Differences with their paired intervals and p-values: of each method to each baseline, and of the first method
-    to each other one.
-
-    Args:
-        means: The metric of each method.
-        values_R: Its bootstrap distribution, all of one `Resampling`.
-        baselines: Methods to compare with, where they have a figure; they are not compared among themselves.
-
-    Returns:
-        A row a pair; `p_least` is the least p-value that so many resamples can show.
-    """
-    found = []
-    methods = [name for name in means if name not in baselines]
-    for a in methods:
-        others = methods[1:] if a == methods[0] else []
-        for b in [*others, *(b for b in baselines if b in means)]:
-            interval = paired_bootstrap(values_R[a], values_R[b])
-            difference = {"a": a, "b": b, "difference": means[a] - means[b]}
-            bounds = {"ci_low": interval.low, "ci_high": interval.high, "excludes_zero": interval.excludes_zero}
-            values = values_R[a] - values_R[b]
-            p_values = {"p_value": bootstrap_p_value(values), "p_least": 2 / (int(np.isfinite(values).sum()) + 1)}
-            found.append({**difference, **bounds, **p_values})
-    return found
-
-
 def weighted_mean(values_N: Array, weights_NR: NDArray) -> Array:
     """Mean of per-row values for each column of weights, float64 [R] (accuracy, Precision@k, recall@k)."""
     weights = weights_NR.astype(np.float64, copy=False)
     return (np.asarray(values_N, dtype=np.float64) @ weights) / weights.sum(axis=0)
+
+
+def holm(p_values_N: Sequence[float] | NDArray) -> NDArray[np.float64]:
+    """Holm's step-down adjustment (Scandinavian Journal of Statistics 1979): controls the family-wise error rate.
+
+    The i-th smallest of n is multiplied by n - i + 1, and none may fall below a smaller one's. NaN stays NaN and does
+    not count.
+
+    Returns:
+        Adjusted p-values in the order given, at most 1.
+    """
+    values_N = np.asarray(p_values_N, dtype=np.float64)
+    adjusted_N = np.full(len(values_N), np.nan)
+    defined = np.flatnonzero(np.isfinite(values_N))
+    order = defined[np.argsort(values_N[defined], kind="stable")]
+    raised = values_N[order] * (len(order) - np.arange(len(order)))
+    adjusted_N[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return adjusted_N

@@ -8,7 +8,6 @@ scores gives the metric of every resample. What a resample leaves undefined (a c
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from convirt.errors import InputError
 
@@ -82,10 +81,15 @@ def weighted_mean_auc(targets_NC: NDArray, scores_NC: NDArray, weights_NR: NDArr
     NaN in a resample that holds no positive or no negative of a class that the rows do hold: a mean over fewer classes
     would be another quantity.
     """
-    held = [c for c in range(scores_NC.shape[1]) if (targets_NC[:, c] == 1).any() and (targets_NC[:, c] == 0).any()]
-    if not held:
+    if not (held := scorable(targets_NC)):
         return np.full(weights_NR.shape[1], np.nan)
     return np.mean([weighted_auc(targets_NC[:, c], scores_NC[:, c], weights_NR) for c in held], axis=0)
+
+
+def scorable(targets_NC: NDArray) -> list[int]:
+    """The columns that hold both positives and negatives: an AUC is defined for them alone."""
+    both_C = (targets_NC == 1).any(axis=0) & (targets_NC == 0).any(axis=0)
+    return [int(c) for c in np.flatnonzero(both_C)]
 
 
 def accuracy(codes_N: NDArray, scores_NC: NDArray) -> float:
@@ -109,19 +113,12 @@ def log_loss(targets_NC: NDArray, scores_NC: NDArray, multi_label: bool) -> floa
     return float(-np.log(np.where(targets_NC == 1, scores, 1 - scores)[given]).mean())
 
 
-def precision_at_k(
-    similarity_QG: NDArray,
-    query_labels: NDArray,
-    candidate_labels: NDArray,
-    k: int,
-    exclude_QG: NDArray | None = None,
-) -> Array:
-    """Precision@k of each query (ConVIRT, section 3.2): the share of its k most similar candidates in its class.
+def precision_at_k(similarity_QG: NDArray, hits_QG: NDArray, k: int, exclude_QG: NDArray | None = None) -> Array:
+    """Precision@k of each query (ConVIRT, section 3.2): the share of its k most similar candidates that are right.
 
     Args:
         similarity_QG: Cosine similarities.
-        query_labels: Class of each query [Q].
-        candidate_labels: Class of each candidate [G].
+        hits_QG: Which candidates are right for which query.
         k: Length of the list.
         exclude_QG: True where a candidate must not be retrieved for a query, for example its own patient.
 
@@ -131,12 +128,6 @@ def precision_at_k(
     Raises:
         InputError: A query has fewer than k candidates.
     """
-    hits_QG = np.asarray(query_labels)[:, None] == np.asarray(candidate_labels)[None, :]
-    return precision_from_hits(similarity_QG, hits_QG, k, exclude_QG)
-
-
-def precision_from_hits(similarity_QG: NDArray, hits_QG: NDArray, k: int, exclude_QG: NDArray | None = None) -> Array:
-    """`precision_at_k` where `hits_QG` says which candidates are right for which query."""
     return _list_statistics(similarity_QG, hits_QG, k, exclude_QG)[0]
 
 
@@ -181,6 +172,8 @@ def _list_statistics(
 
 def chance_recall(hits: NDArray, candidates: NDArray, k: NDArray | int) -> Array:
     """Recall@k of a random order: 1 - C(n - m, k) / C(n, k) with m hits among n candidates, elementwise."""
+    from scipy.special import gammaln
+
     m, n, k = np.broadcast_arrays(np.asarray(hits, float), np.asarray(candidates, float), np.asarray(k, float))
     possible = n - m >= k  # otherwise every list of k holds a hit
     misses = np.where(possible, n - m, k)

@@ -1,53 +1,36 @@
 """`convirt classify`: what an encoder is worth for classification, frozen and fine-tuned (ConVIRT, section 4.1)."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.classification.cells import Tower, train_finetuned
-from convirt.evaluation.classification.evaluation import evaluate
-from convirt.evaluation.classification.linear_evaluation import train_linear
-from convirt.evaluation.classification.metadata import METHOD
-from convirt.evaluation.classification.outcomes import Outcomes
-from convirt.evaluation.classification.protocol import ClassificationProtocol, Head, Setting, check_task
-from convirt.evaluation.classification.reliability_plot import write_reliability
-from convirt.evaluation.classification.reporting import describe, results_of, schedule_of, task_name
-from convirt.evaluation.classification.scoring import Task
-from convirt.evaluation.inputs.canvases import read_canvases
-from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, label_names, named_attributes, read_labelled, settle
-from convirt.evaluation.inputs.pooling import Pooled, pool_views
-from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, check_counts, check_out, check_same
-from convirt.evaluation.statistics.operating_points import Rule
+from convirt.evaluation.inputs.options import Baseline, Device, Head, Setting, SharedLabelledOptions, flat
+from convirt.evaluation.protocol import LEARNING_RATE, ClassificationProtocol, Outcomes, Rule, Schedule
+from convirt.evaluation.results import Call, Results
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.images import Encoder, Space
+    from convirt.evaluation.inputs.table import LabelledTable, OpenTable
+    from convirt.evaluation.inputs.units import Pooled
 
 FRACTIONS = (0.01, 0.1, 1.0)  # ConVIRT, section 3.1
 
 
 def classify(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedLabelledOptions,
     *,
     out: Path,
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
-    image_column: str = "image",
-    patient_column: str | None = None,
-    split_column: str = "split",
     pool_column: str | None = None,
     sex_column: str | None = None,
     age_column: str | None = None,
     view_column: str | None = None,
     source_column: str | None = None,
-    where: Sequence[str] = (),
     settings: Sequence[Setting] = ("linear",),
     fractions: Sequence[float] | None = None,
     seeds: int = 5,
@@ -62,6 +45,7 @@ def classify(
     resamples: int = 1000,
     batch_size: int = 64,
     device: Device = "auto",
+    details: bool = False,
 ) -> Results:
     """Linear evaluation and fine-tuning of pretraining runs beside untrained encoders of the same architecture.
 
@@ -72,15 +56,8 @@ def classify(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
-        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split, its label
-            fractions, its image folder and the paper's settings for it, so that no further option is needed.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for metrics.json, predictions.npz and reliability.png.
-        label_column: Column with the class of the image (single-label).
-        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
-        split_column: Column with the split: train, val (valid, dev, validation) or test.
         pool_column: Column whose equal values name one study: the features of its images are averaged, in training as
             at test, and it is evaluated as one.
         sex_column: Column with the sex, for subgroups and the metadata baseline; a benchmark's columns sex, age, view
@@ -88,7 +65,6 @@ def classify(
         age_column: Column with the age, years.
         view_column: Column with the view.
         source_column: Column with the data set or scanner that the image comes from.
-        where: Conditions column=value that rows must meet.
         settings: `linear`, `finetuned` or both.
         fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
@@ -106,70 +82,69 @@ def classify(
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
+        details: Print calibration, operating points, subgroups, and AUC by class as well; metrics.json has them anyway.
 
     Raises:
         InputError: Unusable table, images, runs or settings.
     """
-    arguments = dict(locals())
-    started = time.monotonic()
-    check_out(out)
-    check_counts(seeds=seeds, batch_size=batch_size, resamples=resamples, max_epochs=max_epochs, max_steps=max_steps)
-    labels = label_names(label_columns)
-    attributes = named_attributes(sex=sex_column, age=age_column, view=view_column, source=source_column)
-    columns = Columns(
-        image=image_column,
-        label=label_column,
-        labels=labels,
-        patient=patient_column,
-        split=split_column,
-        pool=pool_column,
-        attributes=attributes,
-    )
-    columns, benchmark = settle(Path(table), columns)
-    if not columns.label and not columns.labels:
-        raise InputError("name a label column (--label-column) or several (--label-columns)")
-    paper = benchmark.protocol if benchmark else Protocol()
+    options = options.split_by("split")
+    call = Call.begin("classify", flat(locals()), "seeds", "batch_size", "resamples", "max_epochs", "max_steps")
+    rules = tuple(map(Rule.parse, operating_points))
+    attributes = {"sex": sex_column, "age": age_column, "view": view_column, "source": source_column}
+    opened = options.open(pool_column=pool_column, attributes=attributes).require_labels()
     protocol = ClassificationProtocol(
         settings=tuple(settings),
-        fractions=tuple(first_given(fractions, paper.fractions, FRACTIONS)),
+        fractions=tuple(fractions if fractions is not None else opened.protocol.fractions or FRACTIONS),
         seeds=tuple(range(seeds)),
         heads=tuple(heads),
-        schedule=schedule_of(paper, learning_rate, max_epochs, select_on),
+        schedule=schedule_of(opened, learning_rate, max_epochs, select_on),
         max_steps=max_steps,
         resamples=resamples,
-        operating_points=tuple(map(Rule.parse, operating_points)),
+        operating_points=rules,
     )
-    labelled = read_labelled(table, images, columns, where, benchmark)
-    pooled = pool_views(labelled, pool_column)
-    check_task(pooled.table, protocol)
-    check_same(out, "classify", arguments, labelled.sha256)
+
+    from convirt.evaluation.calibration import PICTURE, write_reliability
+    from convirt.evaluation.findings import evaluate
+    from convirt.evaluation.inputs.images import load_encoders
+    from convirt.evaluation.inputs.units import pool_views
+    from convirt.evaluation.metadata import METHOD
+    from convirt.evaluation.scoring import ScoredTask
+
+    pooled = pool_views(opened.table, pool_column)
+    protocol.check(pooled.table)
+    call.check_same(opened)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     if METHOD in encoders:
         raise InputError(f"a run may not be called {METHOD!r}, which is the name of a baseline; rename its folder")
-    trained = _train(encoders, labelled, pooled, protocol, out, batch_size)
-    wanted = first_given(metadata, benchmark is not None or bool(columns.attributes))
+    trained = _train(encoders, opened.table, pooled, protocol, Path(out), batch_size)
+    wanted = metadata if metadata is not None else opened.benchmark is not None or bool(opened.columns.attributes)
     findings = evaluate(
         trained.outcomes,
         pooled.table,
         protocol,
-        task=task_name(columns, benchmark),
+        task=opened.task,
         baselines=baselines,
         sides_N2=trained.sides_N2 if wanted else None,
     )
-    data = describe(labelled, trained.images_sha256)
-    results = results_of(
-        "classify",
-        findings,
-        protocol,
-        data_notes(columns, benchmark),
-        benchmark,
-        arguments=arguments,
-        data=data,
-        said_of_rows=pooled.described(),
-        started=started,
-    ).finish(out)
-    write_reliability(trained.outcomes, Task.of(pooled.table, seeds=1, resamples=1), out)
-    return results
+    write_reliability(trained.outcomes, ScoredTask.of(pooled.table, seeds=1, resamples=1), Path(out))
+    sha256 = trained.images_sha256
+    return findings.finish(call, opened, protocol, opened.table, sha256, pooled.described(), pictures=[PICTURE])
+
+
+def schedule_of(
+    opened: "OpenTable",
+    learning_rate: float | None,
+    max_epochs: int,
+    select_on: Literal["auc", "accuracy"] | None,
+) -> Schedule:
+    """What the user asked for, else what the paper says of the benchmark, else the default."""
+    paper = opened.protocol
+    rates = (learning_rate, paper.learning_rate, LEARNING_RATE)
+    return Schedule(
+        learning_rate=next(rate for rate in rates if rate is not None),
+        max_epochs=max_epochs,
+        select_on=select_on or paper.select_on or "auc",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +158,18 @@ class _Trained:
 
 
 def _train(
-    encoders: Mapping[str, Encoder],
-    table: LabelledTable,
-    pooled: Pooled,
+    encoders: "Mapping[str, Encoder]",
+    table: "LabelledTable",
+    pooled: "Pooled",
     protocol: ClassificationProtocol,
     out: Path,
     batch_size: int,
 ) -> _Trained:
+    from convirt.evaluation.finetuning import Tower
+    from convirt.evaluation.inputs.images import encode_images, read_canvases
+    from convirt.evaluation.linear import train_linear
+    from convirt.evaluation.saved_tuning import train_finetuned
+
     outcomes: Outcomes = {}
     first = np.unique(pooled.index_N, return_index=True)[1]
     if "linear" in protocol.settings:

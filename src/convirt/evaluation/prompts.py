@@ -3,6 +3,12 @@
 They are data: a TOML file with a table `pairs` (label -> positive, negative) and a table `classes` (class -> prompts),
 or a CSV or Parquet table with the columns `label`, `role` (positive, negative or class) and `text`. Sets that come
 with the package lie beside this file.
+
+Zero-shot classification compares the image vector v with prompt vectors u in the shared space, as text-image retrieval
+does (ConVIRT, section 3.2); classification from prompts is CLIP's (Radford et al. 2021, section 3.1), a pair of a
+positive and a negative prompt for each label is CheXzero's (Tiu et al. 2022).
+
+Shape legend: N images, C labels or classes, D size of the shared space.
 """
 
 import tomllib
@@ -11,12 +17,18 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convirt.errors import InputError
-from convirt.evaluation.inputs.table import read_frame
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.images import Encoder
 
 BUILT_IN = ("chexpert", "phantom")
+TEMPERATURE = 0.1  # ConVIRT, appendix A: where a method has no temperature of its own
 _ROLES = ("positive", "negative", "class")
 
 Prompts = tuple[str, ...]
@@ -74,13 +86,15 @@ def read_prompts(source: str | Path) -> PromptSet:
         InputError: No such file, or it does not hold prompts.
     """
     if str(source) in BUILT_IN:
-        return _from_toml(files("convirt.evaluation.zero_shot").joinpath(f"{source}.toml").read_bytes(), str(source))
+        return _from_toml(files("convirt.evaluation").joinpath(f"prompts_{source}.toml").read_bytes(), str(source))
     path = Path(source)
     if not path.is_file():
         raise InputError(f"there are no prompts at {path}; give a file, or a built-in set: {', '.join(BUILT_IN)}")
     if path.suffix.lower() == ".toml":
         return _from_toml(path.read_bytes(), str(path))
-    frame, digest = read_frame(path, ["label", "role", "text"])
+    from convirt.evaluation.inputs.table import read_frame
+
+    frame, digest = read_frame(path, [("", "label"), ("", "role"), ("", "text")])
     roles = frame["role"].str.lower()
     if unknown := sorted(set(roles) - set(_ROLES)):
         raise InputError(f"{path}: unknown role {unknown[0]!r} of a prompt; known are {', '.join(_ROLES)}")
@@ -97,7 +111,7 @@ def _from_toml(data: bytes, source: str) -> PromptSet:
     try:
         content = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: no TOML ({error}); repair it") from None
+        raise InputError(f"{source}: is not TOML ({error}); repair it") from None
     return _checked(content, source, sha256(data).hexdigest())
 
 
@@ -126,3 +140,47 @@ def _texts(value: Any, label: str, source: str) -> Prompts:
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(f"{source}: the prompts of {label!r} must be texts, at least one and none empty")
     return tuple(text.strip() for text in texts)
+
+
+def prompt_vectors(encoder: "Encoder", prompts: Sequence[Prompts], batch_size: int) -> NDArray[np.float64]:
+    """One unit vector for each list of prompts: the mean of their unit vectors, scaled to length 1.
+
+    Returns:
+        float64 [len(prompts), D].
+    """
+    flat = [text for texts in prompts for text in texts]
+    vectors = encoder.encode_text(flat, space="shared", batch_size=batch_size, normalise=True).astype(np.float64)
+    ends = np.cumsum([len(texts) for texts in prompts])
+    means = np.stack([part.mean(axis=0) for part in np.split(vectors, ends[:-1])])
+    return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+
+
+def pair_scores(
+    encoder: "Encoder", v_ND: NDArray[np.float32], labels: Sequence[str], prompts: PromptSet, batch_size: int
+) -> NDArray[np.float32]:
+    """Probability of each label [N, C]: softmax over the similarities to its positive and its negative prompts."""
+    from scipy.special import softmax
+
+    pairs = [prompts.pair_of(label) for label in labels]
+    positive_CD = prompt_vectors(encoder, [positive for positive, _ in pairs], batch_size)
+    negative_CD = prompt_vectors(encoder, [negative for _, negative in pairs], batch_size)
+    similarity_NC2 = np.stack([v_ND @ positive_CD.T, v_ND @ negative_CD.T], axis=2)
+    return softmax(similarity_NC2 / temperature_of(encoder), axis=2)[..., 0].astype(np.float32)
+
+
+def class_scores(
+    encoder: "Encoder", v_ND: NDArray[np.float32], classes: Sequence[str], prompts: PromptSet, batch_size: int
+) -> NDArray[np.float32]:
+    """Probability of each class [N, C]: softmax over the similarities to the prompts of all classes."""
+    from scipy.special import softmax
+
+    class_CD = prompt_vectors(encoder, [prompts.class_of(name) for name in classes], batch_size)
+    return softmax(v_ND @ class_CD.T / temperature_of(encoder), axis=1).astype(np.float32)
+
+
+def temperature_of(encoder: "Encoder") -> float:
+    """The temperature that the run learned, or that of its own objective, where it has one."""
+    if (learned := getattr(encoder, "temperature", None)) is not None:
+        return float(learned)
+    objective = getattr(getattr(encoder, "config", None), "objective", None)
+    return float(getattr(objective, "temperature", TEMPERATURE))

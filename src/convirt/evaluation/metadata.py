@@ -6,17 +6,18 @@ Shape legend: N rows, F columns, S seeds, C classes.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from convirt.evaluation.classification.logistic_regression import fit_logistic
-from convirt.evaluation.classification.outcomes import Outcome
-from convirt.evaluation.inputs.features import LabelledFeatures
+from convirt.evaluation.inputs.images import LabelledFeatures
 from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Row
+from convirt.evaluation.linear import fit_logistic
+from convirt.evaluation.protocol import Outcome
+from convirt.evaluation.rows import Plain, Row
 from convirt.evaluation.statistics.metrics import log_loss
 
 METHOD = "metadata"
@@ -70,13 +71,13 @@ def metadata_outcome(
 
 def _fit(train: LabelledFeatures, val: LabelledFeatures, test_NF: NDArray[np.float32]) -> Outcome:
     fit = fit_logistic(train, val, test_NF)
-    linear = {"model": "logistic regression", "C": fit.c, "validation_loss": fit.validation_loss}
     val_NC, boosted_NC = _boost(train, (val.features_ND, test_NF))
     loss = log_loss(val.targets_NC, val_NC, val.multi_label)
     if loss < fit.validation_loss:
         chosen = {"model": "gradient boosting", "validation_loss": loss}
         return Outcome(test_SNC=boosted_NC[None], val_SNC=val_NC[None], selected=[chosen])
-    return Outcome(test_SNC=fit.test_scores_NC[None], val_SNC=fit.val_scores_NC[None], selected=[linear])
+    linear = {"model": "logistic regression", "C": fit.c, "validation_loss": fit.validation_loss}
+    return replace(fit.outcome, selected=[linear])
 
 
 def _boost(train: LabelledFeatures, others: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -102,7 +103,7 @@ def _boost(train: LabelledFeatures, others: Sequence[NDArray[np.float32]]) -> li
     return [np.stack(column, axis=1).astype(np.float32) for column in columns]
 
 
-def explained(rows: Sequence[Row], comparisons: Sequence[Row], known: Sequence[str]) -> list[str]:
+def explained(rows: Sequence[Row], comparisons: Sequence[Plain], known: Sequence[str]) -> list[str]:
     """What has to be said where metadata alone explains a score: one note for each place of the table.
 
     Args:
@@ -120,13 +121,8 @@ def explained(rows: Sequence[Row], comparisons: Sequence[Row], known: Sequence[s
         ]
         if equal:
             notes.append(
-                f"{', '.join(known)} alone, without the image, reach {own['metric']} {own['mean']:.3f} with "
+                f"{', '.join(known)} alone, without the image, reach {own['metric']} {100 * own['mean']:.1f} % with "
                 f"{100 * own['fraction']:g} % of the labels ({own['setting']}, {own['head']} head); of these methods "
                 f"it is not shown that they do better: {', '.join(equal)}"
             )
     return notes
-
-
-def with_metadata(outcomes: Mapping[str, Outcome], metadata: Outcome | None) -> dict[str, Outcome]:
-    """The baseline first, where there is one."""
-    return {METHOD: metadata, **outcomes} if metadata is not None else dict(outcomes)

@@ -12,9 +12,11 @@ Shape legend: N rows, B rows of a minibatch, V images of a minibatch, R side of 
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,40 @@ from torch import Tensor, nn
 from convirt.data.loading.loader import derive_seed
 from convirt.encoders import ImageEncoder
 from convirt.errors import InputError
-from convirt.evaluation.classification.outcomes import Outcome
-from convirt.evaluation.classification.protocol import ClassificationProtocol
-from convirt.evaluation.classification.schedule import Plateau, minibatches
-from convirt.evaluation.inputs.canvases import Canvases
-from convirt.evaluation.inputs.pooling import Pooled
+from convirt.evaluation.inputs.images import Canvases, Encoder
 from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.inputs.units import Pooled
+from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Plateau, minibatches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """An image encoder that can be fine-tuned."""
+
+    encoder: ImageEncoder
+    size: int
+    """Side of the views that it takes."""
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: Encoder) -> "Tower":
+        """The image tower of a loaded model.
+
+        Raises:
+            InputError: It has none.
+        """
+        encoder = getattr(model, "image_encoder", None)
+        if encoder is None:
+            raise InputError(f"{model.name} has no image encoder that could be fine-tuned; give an image method's run")
+        return cls(encoder=encoder, size=model.config.transform.size, device=model.device)  # type: ignore[attr-defined]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the architecture and the weights."""
+        digest = hashlib.sha256(repr(self.encoder.architecture).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +110,22 @@ class Examples:
     canvases: Canvases
     size: int
     """Side R of the views."""
-    targets_NC: NDArray[np.float64]
-    multi_label: bool
-    pooled: Pooled | None = None
-    """Which images are one row, where several views of a study are."""
+    pooled: Pooled
+    """The table, and which images are one row of it where several views of a study are."""
+
+    @property
+    def table(self) -> LabelledTable:
+        """Labels and splits."""
+        return self.pooled.table
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Views, Tensor]:
         """Views of B rows, and targets [B, C]."""
-        targets_BC = torch.from_numpy(self.targets_NC[rows].astype(np.float32))
+        targets_BC = torch.from_numpy(self.table.targets_NC[rows].astype(np.float32))
         return self.views(rows, device), targets_BC.to(device)
 
     def views(self, rows: NDArray[np.int64], device: torch.device) -> Views:
         """Every image of some rows."""
-        if self.pooled is None or self.pooled.column is None:
+        if self.pooled.column is None:
             return Views(images_V1RR=self.canvases.views(self.size, rows, device))
         members = [np.flatnonzero(self.pooled.index_N == row) for row in rows]
         owner_V = np.repeat(np.arange(len(rows)), [len(images) for images in members])
@@ -120,19 +153,19 @@ class FineTuning:
         self,
         encoder: ImageEncoder,
         examples: Examples,
-        table: LabelledTable,
         subset: NDArray[np.int64],
         seed: int,
         protocol: ClassificationProtocol,
         device: torch.device,
     ) -> None:
+        table = examples.table
         self.examples, self.seed, self.protocol, self.device = examples, seed, protocol, device
         self.train_rows, self.val_rows = table.rows("train")[subset], table.rows("val")
         schedule = protocol.schedule
         encoder = copy.deepcopy(encoder).to(device).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("head-initialisation", seed))
-            self.classifier = Classifier(encoder, examples.targets_NC.shape[1], schedule.dropout).to(device)
+            self.classifier = Classifier(encoder, table.targets_NC.shape[1], schedule.dropout).to(device)
         self.plateau = Plateau(1, schedule)
         self.adam: torch.optim.Adam | None = None
         self.epoch = self.step = 0
@@ -165,7 +198,9 @@ class FineTuning:
         """Train the head alone on the features of the frozen encoder."""
         classifier, protocol = self.classifier, self.protocol
         features_ND = self._features(self.train_rows)
-        targets_NC = torch.from_numpy(self.examples.targets_NC[self.train_rows].astype(np.float32)).to(self.device)
+        targets_NC = torch.from_numpy(self.examples.table.targets_NC[self.train_rows].astype(np.float32)).to(
+            self.device
+        )
         adam = torch.optim.Adam(
             classifier.head.parameters(), lr=protocol.warmup_rate, weight_decay=protocol.schedule.weight_decay
         )
@@ -174,7 +209,7 @@ class FineTuning:
         for step, rows in zip(range(protocol.warmup_steps), self._rows_for_ever("warm-up"), strict=False):
             torch.manual_seed(derive_seed("fine-tuning", self.seed, "warm-up", step))
             loss = classification_loss(
-                classifier.classify(features_ND[rows]), targets_NC[rows], self.examples.multi_label
+                classifier.classify(features_ND[rows]), targets_NC[rows], self.examples.table.multi_label
             )
             adam.zero_grad()
             loss.backward()
@@ -193,7 +228,7 @@ class FineTuning:
                 break
             torch.manual_seed(derive_seed("fine-tuning", self.seed, "step", self.step))
             views, targets_BC = self.examples.batch(self.train_rows[rows], self.device)
-            loss = classification_loss(self.classifier(views), targets_BC, self.examples.multi_label)
+            loss = classification_loss(self.classifier(views), targets_BC, self.examples.table.multi_label)
             if not torch.isfinite(loss):
                 raise InputError(
                     f"fine-tuning: the loss is {loss.item()} at step {self.step}; lower --learning-rate, or check the "
@@ -204,7 +239,7 @@ class FineTuning:
             self.adam.step()
             self.step += 1
         scores_NC = self.scores(self.val_rows)
-        if self.plateau.update(self.epoch, scores_NC[None], self.examples.targets_NC[self.val_rows])[0]:
+        if self.plateau.update(self.epoch, scores_NC[None], self.examples.table.targets_NC[self.val_rows])[0]:
             self.best = {name: tensor.detach().clone() for name, tensor in self.classifier.state_dict().items()}
 
     @torch.inference_mode()
@@ -218,9 +253,9 @@ class FineTuning:
         logits_NC = torch.cat([self.classifier(views).float() for views in self._views(rows)])
         if not torch.isfinite(logits_NC).all():
             raise InputError("fine-tuning: a score is not a number; lower --learning-rate, or check the images")
-        return (logits_NC.sigmoid() if self.examples.multi_label else logits_NC.softmax(-1)).cpu().numpy()
+        return (logits_NC.sigmoid() if self.examples.table.multi_label else logits_NC.softmax(-1)).cpu().numpy()
 
-    def outcome(self, table: LabelledTable) -> Outcome:
+    def outcome(self) -> Outcome:
         """What the chosen checkpoint says."""
         selected: dict[str, Any] = {
             "epoch": int(self.plateau.epoch_S[0]),
@@ -228,7 +263,7 @@ class FineTuning:
             "steps": self.step,
         }
         return Outcome(
-            test_SNC=self.scores(table.rows("test"))[None],
+            test_SNC=self.scores(self.examples.table.rows("test"))[None],
             val_SNC=self.scores(self.val_rows)[None],
             selected=[selected],
         )
@@ -280,28 +315,20 @@ def _reproducible(device: torch.device) -> Iterator[None]:
 
 
 def fine_tune(
-    encoder: ImageEncoder,
-    examples: Examples,
-    table: LabelledTable,
-    subset: NDArray[np.int64],
-    seed: int,
-    protocol: ClassificationProtocol,
-    device: torch.device,
+    tower: Tower, examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol
 ) -> Outcome:
     """Fine-tune one encoder on one subset with one seed, and score the checkpoint that is best on validation.
 
     Args:
-        encoder: f_v; it is copied, not changed.
-        examples: The images and labels of every row of the table.
-        table: Splits.
+        tower: f_v; it is copied, not changed.
+        examples: The images, labels and splits of every row of the table.
         subset: Positions among the training rows.
         seed: Draws the head's start, the order and the dropout.
         protocol: The constants.
-        device: Where to compute.
 
     Raises:
         InputError: Training diverges, or validation cannot be scored.
     """
-    run = FineTuning(encoder, examples, table, subset, seed, protocol, device)
-    run.run()
-    return run.outcome(table)
+    tuning = FineTuning(tower.encoder, examples, subset, seed, protocol, tower.device)
+    tuning.run()
+    return tuning.outcome()

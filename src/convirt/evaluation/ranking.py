@@ -1,22 +1,24 @@
-"""Zero-shot retrieval: rank candidates by cosine similarity and score the lists (ConVIRT, section 3.2).
+"""Zero-shot retrieval: rank candidates by cosine similarity, or by a head, and score the lists (ConVIRT, section 3.2).
 
 Image-image retrieval compares the features h_v, text-image retrieval the vectors u and v of the shared space.
 
 Shape legend: N images, T texts, D dimensions, Q queries, G candidates, R resamples.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Encoder
-from convirt.evaluation.results import Row
-from convirt.evaluation.statistics.bootstrap import Resampling, compare, percentile_interval, weighted_mean
-from convirt.evaluation.statistics.metrics import Array, chance_recall, precision_from_hits, recall_at_k
+from convirt.evaluation.rows import Figure, Plain, Row, build
+from convirt.evaluation.statistics.bootstrap import Resampling, weighted_mean
+from convirt.evaluation.statistics.metrics import Array, chance_recall, precision_at_k, recall_at_k
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.images import Encoder
 
 _BLOCK = 512  # queries ranked at once
 
@@ -56,7 +58,7 @@ class Ranking:
         for start in range(0, len(similarity_QG), _BLOCK):
             block = slice(start, start + _BLOCK)
             excluded = None if self.excluded_QG is None else self.excluded_QG[block]
-            score = precision_from_hits if self.metric == "precision" else recall_at_k
+            score = precision_at_k if self.metric == "precision" else recall_at_k
             parts.append(score(similarity_QG[block], self.hits_QG[block], k, excluded))
         return np.concatenate(parts)
 
@@ -133,7 +135,7 @@ def evaluate_ranking(
     ks: Sequence[int],
     resamples: int = 1000,
     baselines: Sequence[str] = (),
-) -> tuple[list[Row], list[Row], dict[str, NDArray]]:
+) -> tuple[list[Row], list[Plain], dict[str, NDArray]]:
     """Score every method on one task.
 
     Args:
@@ -168,37 +170,31 @@ def evaluate_ranking(
         "fraction": None,
     }
     rows: list[Row] = []
-    comparisons: list[Row] = []
+    comparisons: list[Plain] = []
     scores: dict[str, NDArray] = {f"{ranking.task}|of": ranking.clusters_Q}  # for a paired test with other results
     for k in fitting:
         metric = f"{ranking.metric}@{k}{ranking.suffix}"
         chance_Q = ranking.chance_Q(k)
-        values_R: dict[str, Array] = {}
-        means: dict[str, float] = {}
+        figures: dict[str, Figure] = {}
         for method, similarity_QG in similarities.items():
             score_Q = ranking.score_Q(similarity_QG, k)
-            means[method] = float(score_Q.mean())
-            values_R[method] = weighted_mean(score_Q, plan.weights_NR)
-            interval = percentile_interval(values_R[method])
             scores[f"{ranking.task}|{metric}|{method}"] = score_Q.astype(np.float32)
-            rows.append(
-                {
-                    **common,
-                    "method": method,
-                    "metric": metric,
-                    **counts,
-                    "mean": means[method],
-                    "std": None,
-                    "seeds": [means[method]],
-                    "ci_low": interval.low,
-                    "ci_high": interval.high,
-                    "chance": float(chance_Q.mean()),
-                    "chance_is": "a random order of each query's candidates",
-                    "higher_is_better": True,
-                    "by_class": _by_class(score_Q, chance_Q, ranking.classes_Q),
-                }
+            figures[method] = Figure(
+                values_S=[float(score_Q.mean())],
+                values_R=weighted_mean(score_Q, plan.weights_NR),
+                extra={"by_class": _by_class(score_Q, chance_Q, ranking.classes_Q)},
             )
-        comparisons += [{**common, "metric": metric, **row} for row in compare(means, values_R, baselines)]
+        found, compared = build(
+            figures,
+            common,
+            metric=metric,
+            chance=float(chance_Q.mean()),
+            chance_is="a random order of each query's candidates",
+            baselines=baselines,
+            counts=counts,
+        )
+        rows += found
+        comparisons += compared
     return rows, comparisons, scores
 
 
@@ -216,7 +212,7 @@ def _by_class(score_Q: Array, chance_Q: Array, classes_Q: NDArray[np.str_] | Non
 
 
 def top_images(
-    model: Encoder,
+    model: "Encoder",
     texts: Sequence[str],
     images: Any = None,
     k: int = 5,
@@ -243,3 +239,65 @@ def top_images(
     similarity_TN = cosine(texts_TD, vectors_ND)
     order_TK = np.argsort(-similarity_TN, axis=1, kind="stable")[:, :k]
     return order_TK, np.take_along_axis(similarity_TN, order_TK, axis=1)
+
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScorer:
+    """One way to compare texts with the chosen images, by every method that has it."""
+
+    name: Literal["cosine", "head"]
+    suffix: str
+    """Said after the metric's name."""
+    methods: Mapping[str, Callable[[list[str]], Scores]]
+    """For each method what gives [T, N] for texts."""
+
+    def score(self, texts: Sequence[str]) -> dict[str, NDArray]:
+        """[T, N] by method."""
+        return {name: score(list(texts)) for name, score in self.methods.items()}
+
+    def of(self, ranking: Ranking) -> Ranking:
+        """The task, marked as ranked in this way."""
+        return replace(ranking, scorer=self.name, suffix=ranking.suffix + self.suffix)
+
+
+def text_scorers(
+    encoders: "Mapping[str, Encoder]",
+    shared: Mapping[str, NDArray[np.float32]],
+    projected: Mapping[str, NDArray[np.float32]],
+    batch_size: int,
+) -> list[TextScorer]:
+    """The cosine similarity for all methods, and the head for those that have one.
+
+    The paper ranks by the cosine of Contrastive-Binary's projected vectors, although no loss aligns them (section
+    4.2); ranking by its head is ours beside it.
+
+    Args:
+        encoders: Methods.
+        shared: Unit vectors [N, D] of the images in the shared space, by method.
+        projected: The same, not normalised, of the methods with a head.
+        batch_size: Texts at a time.
+    """
+
+    def by_cosine(name: str) -> Callable[[list[str]], Scores]:
+        return lambda texts: cosine(
+            encoders[name].encode_text(texts, space="shared", batch_size=batch_size, normalise=True), shared[name]
+        )
+
+    def by_head(name: str) -> Callable[[list[str]], Scores]:
+        model: Any = encoders[name]
+
+        def score(texts: list[str]) -> Scores:
+            u_TD = model.encode_text(texts, space="shared", batch_size=batch_size, normalise=False)
+            # Equal texts must tie exactly; a logit has some digits more before its point than a cosine.
+            return np.round(model.match_vectors(projected[name], u_TD, batch_size=batch_size).T, 4)
+
+        return score
+
+    scorers = [TextScorer(name="cosine", suffix="", methods={name: by_cosine(name) for name in shared})]
+    if projected:
+        methods = {name: by_head(name) for name in projected}
+        scorers.append(TextScorer(name="head", suffix=" by the head", methods=methods))
+    return scorers

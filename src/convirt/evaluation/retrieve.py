@@ -1,44 +1,47 @@
 """`convirt retrieve`: zero-shot retrieval of images and captions (ConVIRT, section 3.2)."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.benchmarks.folder import Protocol, first_given
 from convirt.errors import InputError
-from convirt.evaluation.inputs.features import Baseline, Device, Encoder, Space, encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
-from convirt.evaluation.inputs.pooling import Pooled, pool_views
-from convirt.evaluation.inputs.table import SPLITS, LabelledTable, read_frame
-from convirt.evaluation.results import Results, Row, beside, check_counts, check_out, check_same
-from convirt.evaluation.retrieval.ranking import Ranking, cosine, evaluate_ranking, image_image, own_caption, text_image
-from convirt.evaluation.retrieval.scorers import TextScorer, Unnormalised, has_head, text_scorers
+from convirt.evaluation.inputs.options import Baseline, Device, SharedTableOptions, flat
+from convirt.evaluation.ranking import (
+    Ranking,
+    TextScorer,
+    cosine,
+    evaluate_ranking,
+    image_image,
+    own_caption,
+    text_image,
+    text_scorers,
+)
+from convirt.evaluation.results import Call, Results
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.images import Encoder, Space
+    from convirt.evaluation.inputs.table import LabelledTable
+    from convirt.evaluation.inputs.units import Pooled
 
 KS = (5, 10, 50)  # ConVIRT, table 2
 
 
 def retrieve(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedTableOptions,
     *,
     out: Path,
-    label_column: str | None = None,
     text_column: str | None = None,
     queries: Path | None = None,
     query_text_column: str = "text",
     query_label_column: str | None = None,
-    image_column: str = "image",
-    patient_column: str | None = None,
     role_column: str | None = None,
-    split_column: str | None = None,
     split: str = "test",
     pool_column: str | None = None,
-    where: Sequence[str] = (),
     ks: Sequence[int] | None = None,
     recall_ks: Sequence[int] = (1, 5, 10),
     baselines: Sequence[Baseline] = ("random", "imagenet"),
@@ -54,23 +57,16 @@ def retrieve(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints); the first is compared with every other.
-        table: CSV or Parquet, one row per image; or a benchmark folder, which brings its columns, its split or roles,
-            its text queries and its image folder.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table and its columns.
         out: Folder for metrics.json and predictions.npz.
-        label_column: Column with the class of the image.
         text_column: Column with the caption of the image.
         queries: CSV or Parquet of text queries, one a row.
         query_text_column: Column of the queries with the text.
         query_label_column: Column of the queries with the class; by default named as the label column.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         role_column: Column that says query or candidate; without it each image queries all others.
-        split_column: Column with the split; needed where there are no roles, so that no training row slips in.
         split: The split to retrieve in.
         pool_column: Column whose equal values name one study: the vectors of its images are averaged, and it is
             evaluated as one.
-        where: Conditions column=value that rows must meet.
         ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
         baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
@@ -81,83 +77,68 @@ def retrieve(
     Raises:
         InputError: Unusable table, images, queries, runs or settings.
     """
-    arguments = dict(locals())
-    started = time.monotonic()
-    check_out(out)
-    check_counts(batch_size=batch_size, resamples=resamples)
+    call = Call.begin("retrieve", flat(locals()), "batch_size", "resamples")
     for name, lengths in (("ks", ks or ()), ("recall_ks", recall_ks)):
         if wrong := [length for length in lengths if length < 1]:
             raise InputError(f"{name} must be at least 1, got {wrong[0]}")
-    columns = Columns(
-        image=image_column,
-        label=label_column,
-        patient=patient_column,
-        split=split_column,
-        text=text_column,
-        role=role_column,
-        pool=pool_column,
-    )
-    columns, benchmark = settle(Path(table), columns)
-    queries = queries or (benchmark.queries if benchmark else None)
-    label_column = columns.label
-    if queries and not label_column:
+    opened = options.open(pool_column=pool_column, role_column=role_column, text_column=text_column)
+    label = opened.columns.label
+    queries = queries or (opened.benchmark.queries if opened.benchmark else None)
+    if queries and not label:
         raise InputError("text queries need the class of the images; name a label column (--label-column)")
-    if not label_column and not text_column:
+    if not label and not text_column:
         raise InputError("name a label column (--label-column), a text column (--text-column), or both")
-    if not columns.role and not columns.split:
+    if not opened.columns.role and not opened.columns.split:
         raise InputError("name a split column (--split-column) or a role column (--role-column)")
-    labelled = read_labelled(table, images, columns, where, benchmark)
-    paper = benchmark.protocol if benchmark else Protocol()
-    ks = first_given(ks, paper.ks, KS)
-    shown = _chosen(labelled, columns.split, split)
+
+    from convirt.evaluation.inputs.images import load_encoders
+    from convirt.evaluation.inputs.units import pool_views
+
+    shown = _chosen(opened.table, opened.columns.split, split)
     pooled = pool_views(shown, pool_column)
     chosen = pooled.table
-    asked = _read_queries(queries, query_text_column, query_label_column or label_column) if queries else None
+    asked = _read_queries(queries, query_text_column, query_label_column or label) if queries else None
     if asked:  # a class without candidates should be found before any image is encoded
         text_image(asked.labels_Q, chosen.labels_N[_queries_and_candidates(chosen)[1]])
-    check_same(out, "retrieve", arguments, labelled.sha256)
-    encoders = load_encoders(
-        runs, baselines if label_column else (), part="both" if asked or text_column else "image", device=device
-    )
+    call.check_same(opened)
+    part = "both" if asked or text_column else "image"
+    encoders = load_encoders(runs, baselines if label else (), part=part, device=device)  # type: ignore[arg-type]
     trained = {name: encoder for name, encoder in encoders.items() if name not in baselines}
-    trained, notes = _with_shared_space(trained, texts_alone=not label_column) if asked or text_column else ({}, [])
-    vectors = _encode(encoders if label_column else {}, trained, shown.paths, batch_size)
-    vectors = vectors.pooled(pooled)
-    rows: list[Row] = []
-    comparisons: list[Row] = []
-    predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
-    jobs = _image_image(chosen, vectors, own_patient=paper.own_patient) if label_column else []
+    trained, notes = _with_shared_space(trained, texts_alone=not label) if part == "both" else ({}, [])
+    vectors = _encode(encoders if label else {}, trained, shown.paths, batch_size).pooled(pooled)
+    own_patient = opened.protocol.own_patient
+    tasks = _image_image(chosen, vectors, own_patient=own_patient) if label else []
     for scorer in text_scorers(trained, vectors.shared, vectors.projected, batch_size):
-        jobs += _text_image(chosen, scorer, asked) if asked else []
-        jobs += _own_caption(chosen, scorer) if text_column else []
-    for ranking, similarities in jobs:
-        lengths = ks if ranking.metric == "precision" else recall_ks
-        found = evaluate_ranking(ranking, similarities, ks=lengths, resamples=resamples, baselines=baselines)
-        rows += found[0]
-        comparisons += found[1]
-        predictions |= found[2]
-    return Results(
-        verb="retrieve",
-        config=arguments,
-        seeds=[0],
+        tasks += _text_image(chosen, scorer, asked) if asked else []
+        tasks += _own_caption(chosen, scorer) if text_column else []
+    lengths_of = {"precision": ks if ks is not None else opened.protocol.ks or KS, "recall": recall_ks}
+    found = [
+        evaluate_ranking(ranking, similarities, ks=lengths_of[ranking.metric], resamples=resamples, baselines=baselines)
+        for ranking, similarities in tasks
+    ]
+    predictions: dict[str, NDArray] = {"images": np.array(chosen.images)}
+    for _, _, scores in found:
+        predictions |= scores
+    return call.finish(
+        opened,
         data={
-            "table_sha256": labelled.sha256,
+            "table_sha256": opened.table.sha256,
             "images_sha256": vectors.sha256,
             "queries_sha256": asked.sha256 if asked else None,
             "images": len(chosen),
-            "rows_without_label": labelled.rows_without_label,
-            **pooled.described(),
-            **(benchmark.described() if benchmark else {}),
+            "rows_without_label": opened.table.rows_without_label,
         },
-        rows=[{**row, **pooled.described()} for row in beside(rows, benchmark)],
-        comparisons=comparisons,
+        rows=[row for rows, _, _ in found for row in rows],
+        said_of_rows=pooled.described(),
+        comparisons=[row for _, compared, _ in found for row in compared],
         predictions=predictions,
-        wall_seconds=time.monotonic() - started,
-        notes=[*data_notes(columns, benchmark), *notes],
-    ).finish(out)
+        notes=notes,
+    )
 
 
-def _with_shared_space(encoders: Mapping[str, Encoder], *, texts_alone: bool) -> tuple[dict[str, Encoder], list[str]]:
+def _with_shared_space(
+    encoders: "Mapping[str, Encoder]", *, texts_alone: bool
+) -> "tuple[dict[str, Encoder], list[str]]":
     """The runs whose images and texts can be compared, and what is to be said of the others.
 
     Raises:
@@ -172,7 +153,8 @@ def _with_shared_space(encoders: Mapping[str, Encoder], *, texts_alone: bool) ->
     return able, [f"no text-image retrieval by {unable}: no shared space of images and texts"] if unable else []
 
 
-Job = tuple[Ranking, dict[str, NDArray]]
+RankedTask = tuple[Ranking, dict[str, NDArray]]
+"""What each query should find, and the similarities [Q, G] by method."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +167,7 @@ class _Vectors:
     """In the shared space, not normalised; of the methods with a head that matches pairs."""
     sha256: str
 
-    def pooled(self, pooled: Pooled) -> "_Vectors":
+    def pooled(self, pooled: "Pooled") -> "_Vectors":
         features, shared = (pooled.mean_of_each(part, normalise=True) for part in (self.features, self.shared))
         projected = pooled.mean_of_each(self.projected, normalise=False)
         return replace(self, features=features, shared=shared, projected=projected)
@@ -200,8 +182,10 @@ class _Queries:
     sha256: str
 
 
-def _chosen(table: LabelledTable, split_column: str | None, split: str) -> LabelledTable:
+def _chosen(table: "LabelledTable", split_column: str | None, split: str) -> "LabelledTable":
     """The rows that take part: of one split where there are splits."""
+    from convirt.data.splits import SPLITS
+
     if split_column is None:
         return table
     if split.lower() not in SPLITS:
@@ -211,20 +195,30 @@ def _chosen(table: LabelledTable, split_column: str | None, split: str) -> Label
 
 def _read_queries(path: Path, text_column: str, label_column: str | None) -> _Queries:
     """Texts and classes of the text queries."""
+    from convirt.evaluation.inputs.table import read_frame
+
     assert label_column is not None, "checked by the caller"
-    frame, digest = read_frame(path, [text_column, label_column])
+    named = [("--query-text-column", text_column), ("--query-label-column", label_column)]
+    frame, digest = read_frame(path, named)
     if empty := int((frame[text_column] == "").sum()):
         raise InputError(f"{path}: {empty} queries have no text in column {text_column!r}; fill them in")
     return _Queries(texts=tuple(frame[text_column]), labels_Q=frame[label_column].to_numpy(dtype=str), sha256=digest)
 
 
 def _encode(
-    for_features: Mapping[str, Encoder], for_shared: Mapping[str, Encoder], paths: Sequence[Path], batch_size: int
+    for_features: "Mapping[str, Encoder]",
+    for_shared: "Mapping[str, Encoder]",
+    paths: Sequence[Path],
+    batch_size: int,
 ) -> _Vectors:
+    from convirt.evaluation.inputs.images import encode_images
+
     requests: list[tuple[Encoder, Space]] = [(encoder, "features") for encoder in for_features.values()]
     requests += [(encoder, "shared") for encoder in for_shared.values()]
-    matching = {name: encoder for name, encoder in for_shared.items() if has_head(encoder)}
-    requests += [(Unnormalised(encoder), "shared") for encoder in matching.values()]
+    matching = {
+        name: encoder for name, encoder in for_shared.items() if getattr(encoder, "pair_head", None) is not None
+    }
+    requests += [(_Unnormalised(encoder), "shared") for encoder in matching.values()]
     encoded = encode_images(requests, paths, normalise=True, batch_size=batch_size)
     vectors = iter(encoded.vectors)
     return _Vectors(
@@ -235,7 +229,20 @@ def _encode(
     )
 
 
-def _queries_and_candidates(table: LabelledTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+class _Unnormalised:
+    """An encoder whose image vectors keep their length: the head that matches pairs was trained on such."""
+
+    def __init__(self, encoder: "Encoder") -> None:
+        self.encoder = encoder
+        self.name = encoder.name
+        self.encode_text = encoder.encode_text
+
+    def encode_image(self, images: Any, *, space: "Space", batch_size: int, normalise: bool) -> NDArray[np.float32]:
+        """The vectors [N, D], not normalised whatever is asked for."""
+        return self.encoder.encode_image(images, space=space, batch_size=batch_size, normalise=False)
+
+
+def _queries_and_candidates(table: "LabelledTable") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows by role; without roles every row is both."""
     if not (table.roles_N != "").any():
         return np.arange(len(table)), np.arange(len(table))
@@ -245,7 +252,7 @@ def _queries_and_candidates(table: LabelledTable) -> tuple[NDArray[np.int64], ND
     return queries, candidates
 
 
-def _image_image(table: LabelledTable, vectors: _Vectors, *, own_patient: bool) -> list[Job]:
+def _image_image(table: "LabelledTable", vectors: _Vectors, *, own_patient: bool) -> list[RankedTask]:
     queries, candidates = _queries_and_candidates(table)
     ranking = image_image(table.labels_N, table.patients_N, queries, candidates)
     if own_patient:  # the paper's own set: every candidate is ranked
@@ -253,13 +260,13 @@ def _image_image(table: LabelledTable, vectors: _Vectors, *, own_patient: bool) 
     return [(ranking, {name: cosine(v_ND[queries], v_ND[candidates]) for name, v_ND in vectors.features.items()})]
 
 
-def _text_image(table: LabelledTable, scorer: TextScorer, queries: _Queries) -> list[Job]:
+def _text_image(table: "LabelledTable", scorer: TextScorer, queries: _Queries) -> list[RankedTask]:
     _, candidates = _queries_and_candidates(table)
     similarities = {name: scores_TN[:, candidates] for name, scores_TN in scorer.score(queries.texts).items()}
     return [(scorer.of(text_image(queries.labels_Q, table.labels_N[candidates])), similarities)]
 
 
-def _own_caption(table: LabelledTable, scorer: TextScorer) -> list[Job]:
+def _own_caption(table: "LabelledTable", scorer: TextScorer) -> list[RankedTask]:
     rows = np.flatnonzero(np.array(table.texts) != "")
     if not len(rows):
         raise InputError("no chosen row has a caption in the text column")

@@ -1,1 +1,0 @@
-"""Zero-shot retrieval by pretrained encoders (ConVIRT, section 3.2)."""

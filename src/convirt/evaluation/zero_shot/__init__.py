@@ -1,1 +1,0 @@
-"""Zero-shot classification: images compared with prompts in the shared space."""
