@@ -173,7 +173,7 @@ def test_the_view_is_that_of_validation(model: Model, tiny_run: Path, tiny_corpu
 
     corpus = Corpus.open(tiny_corpus)
     batch = ValidationBatches(corpus, "val", 16, 16, 0)[0]
-    method = METHODS["convirt"].from_folder(read_config(tiny_run / "best"), tiny_run / "best")
+    method = METHODS["convirt"](read_config(tiny_run / "best"), folder=tiny_run / "best")
     method.load_state_dict(read_tensors(tiny_run / "best" / "model.safetensors"))
     method.eval()
     with torch.no_grad():

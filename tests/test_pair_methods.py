@@ -248,7 +248,7 @@ def test_medclip_keeps_its_lexicon_in_the_checkpoint(config_of: MakeConfig, tmp_
     (tmp_path / "kept").mkdir()
     method.save_architecture(tmp_path / "kept")
     path.unlink()
-    assert MedCLIP.from_folder(config, tmp_path / "kept").lexicon.classes == ("disc", "none")
+    assert MedCLIP(config, folder=tmp_path / "kept").lexicon.classes == ("disc", "none")
     with pytest.raises(InputError, match="no findings lexicon"):
         MedCLIP(config)
     path.write_text("[findings.disc]\nmentions = ['disc']\n")

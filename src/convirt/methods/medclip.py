@@ -1,4 +1,4 @@
-"""MedCLIP: images and texts that are no pairs, matched by what they are about (Wang et al. 2022).
+"""MedCLIP: images and texts that are not pairs, matched by what they are about (Wang et al. 2022).
 
 Shapes: B images and B texts in the batch, C classes of findings, D size of the shared space.
 """

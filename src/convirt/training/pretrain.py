@@ -91,7 +91,7 @@ def pretrain(
     _warn_of_unfinished_cosine(config, total)
     with _reproducible(), _disk_errors(out):
         last = latest_complete(out / "last") if resume else None
-        method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
+        method = method_class(config, folder=last, corpus=pairs)
         trainer = Trainer(method, config, make_fabric(config), steps_per_epoch=train.steps_per_epoch)
         if dry_run:
             print_plan(make_plan(trainer, train, validation))
