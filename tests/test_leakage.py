@@ -18,11 +18,19 @@ from convirt.errors import InputError
 from convirt.inspection import near_images
 from convirt.inspection.appearance import measure
 from convirt.inspection.banding import Candidates, Shortlist
-from convirt.inspection.crossings import cross, is_judged, is_leak
 from convirt.inspection.naming import Naming, Salt, check_salt_from, compare_naming, known_salts
 from convirt.inspection.near_images import find_near_images
 from convirt.inspection.near_texts import LEAST, bands, find_near_texts, hash_text, words
-from convirt.inspection.repeats import Items, find_repeats, find_shared, patients_across, split_masks
+from convirt.inspection.repeats import (
+    Items,
+    cross,
+    find_repeats,
+    find_shared,
+    is_judged,
+    is_leak,
+    patients_across,
+    split_masks,
+)
 from pictures import SIZE, Row, gamma, innocent_rows, jpeg, padded, picture, record, resized, write_rows
 
 

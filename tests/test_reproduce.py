@@ -18,8 +18,8 @@ from convirt.data.benchmarks.table import benchmark_table
 from convirt.errors import InputError
 from convirt.jobs import Job
 from convirt.reproduce import small
-from convirt.reproduce.collecting import Figure, Filled
 from convirt.reproduce.estimates import Pace
+from convirt.reproduce.filling import Figure, Filled
 from convirt.reproduce.inputs import read_inputs
 from convirt.reproduce.ordering import agreements, in_words
 from convirt.reproduce.reproduce import reproduce

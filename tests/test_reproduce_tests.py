@@ -10,10 +10,9 @@ import pytest
 
 from convirt.evaluation.statistics.bootstrap import Resampling
 from convirt.evaluation.statistics.metrics import auc
-from convirt.reproduce import pairing
-from convirt.reproduce.collecting import Figure, Filled
+from convirt.reproduce import filling
+from convirt.reproduce.filling import Figure, Filled, Scores, differences, draw_column, in_figures, read_scores
 from convirt.reproduce.ordering import agreements, in_words
-from convirt.reproduce.pairing import Scores, differences, draw_column, in_figures, read_scores
 from convirt.reproduce.tables import PAPER_TASKS, Column, paper_figure, paper_tables
 from convirt.reproduce.writing import as_csv, as_html, latex, markdown
 
@@ -26,7 +25,7 @@ RETRIEVED = Column(title="R", task="image-image", setting=None, key=5.0, metric=
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairing, "PART", 50)
+    monkeypatch.setattr(filling, "PART", 50)
 
 
 def probabilities(rng: np.random.Generator, positive_N: np.ndarray, signal: float) -> np.ndarray:
@@ -65,10 +64,10 @@ def test_a_difference_equals_a_loop_over_resamples_patients_and_seeds() -> None:
 
 
 def test_there_are_enough_resamples_for_every_comparison_to_be_significant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairing, "PART", 1000)
+    monkeypatch.setattr(filling, "PART", 1000)
     for comparisons in (1, 45, 165, 250):
-        resamples = 1000 * pairing.parts_for(comparisons)
-        assert comparisons * 2 / (resamples + 1) < pairing.ALPHA
+        resamples = 1000 * filling.parts_for(comparisons)
+        assert comparisons * 2 / (resamples + 1) < filling.ALPHA
 
 
 def test_p_values_are_corrected_over_all_columns_of_the_table() -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 
 import benchmark_trees
 from conftest import draw_shape
-from convirt.analysis.saliency.attribution import GridClassifier, saliency_maps
+from convirt import errors
+from convirt.analysis.saliency.attribution import GridClassifier, energy_inside, pointing_game, saliency_maps
 from convirt.analysis.saliency.boxes import mask_of, read_boxes
-from convirt.analysis.saliency.pointing import energy_inside, pointing_game
 from convirt.config import ImageEncoderConfig
 from convirt.data.benchmarks.rsna import benchmark_rsna
 from convirt.encoders import build_image_encoder
@@ -218,9 +218,7 @@ def test_boxes_of_other_images_are_refused(tiny_run, shapes, tmp_path):
 
 
 def test_a_missing_captum_is_named(monkeypatch, tiny_run, shapes):
-    from convirt.analysis import requirements
-
-    monkeypatch.setattr(requirements, "find_spec", lambda package: None)
+    monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(InputError, match=r"captum: pip install 'convirt\[figures\]'"):
         saliency([tiny_run], **shapes)
 

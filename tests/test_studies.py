@@ -12,10 +12,9 @@ from PIL import Image
 from conftest import draw_shape
 from convirt.analysis.studies import study as study_module
 from convirt.analysis.studies.correlation import spearman
-from convirt.analysis.studies.grid import TABLE5, cells_of, override
+from convirt.analysis.studies.definition import TABLE5, cells_of, override, tasks_of
 from convirt.analysis.studies.loss_study import loss_study
 from convirt.analysis.studies.study import study
-from convirt.analysis.studies.tasks import tasks_of
 from convirt.errors import InputError
 from convirt.jobs import hold
 from convirt.recipes import RECIPES

@@ -7,7 +7,6 @@ stage that is done is not done again, so a second call is quick and an interrupt
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.boxes import BOXES, phantom, write_boxes
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
-from convirt.errors import InputError
+from convirt.errors import InputError, require
 from convirt.evaluation.classify import classify
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
 from convirt.evaluation.retrieve import retrieve
@@ -86,9 +85,7 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
     Raises:
         InputError: `out` holds a demo with other settings, or cannot be written.
     """
-    for package in EXTRA:
-        if find_spec(package) is None:
-            raise InputError(f"the demo needs the package {package}: pip install 'convirt[demo]'")
+    require(*EXTRA, extra="demo")
     from convirt.analysis.report import write_report
 
     scale = SCALES["full" if full else "small"]

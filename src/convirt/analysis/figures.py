@@ -1,28 +1,23 @@
 """The report's figures, as SVG text that carries everything with it."""
 
 import io
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+
+from convirt.atomic import atomic_file
+from convirt.errors import InputError
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 COLOURS = {"random": "#9aa5b1", "imagenet": "#d98e04", "convirt": "#0b6e8a"}
-NAMES = {
-    "random": "Random",
-    "imagenet": "ImageNet",
-    "convirt": "ConVIRT",
-    "caption_lstm": "Caption-LSTM",
-    "caption_transformer": "Caption-Transformer",
-    "contrastive_binary": "Contrastive-Binary",
-    "simclr": "SimCLR",
-    "moco": "MoCo v2",
-    "clip": "CLIP",
-    "medclip": "MedCLIP",
-}
+BASELINES = {"random": "Random", "imagenet": "ImageNet"}
+"""Encoders that are not pretrained here, as readers know them; a method has a `title` of its own."""
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -54,12 +49,14 @@ def colour(method: str) -> str:
 
 
 def label(method: str) -> str:
-    """The method's name as readers know it."""
-    return NAMES.get(method, method)
+    """The name of a method or a baseline as readers know it; a run of another name keeps its own."""
+    from convirt.methods import METHODS
+
+    return METHODS[method].title if method in METHODS else BASELINES.get(method, method)
 
 
-def learning_curves(steps: Sequence[Row]) -> str:
-    """Training and validation loss over the steps of `log.jsonl`."""
+def learning_curves(steps: Sequence[Row], batch_size: int) -> str:
+    """Training and validation loss over the steps of `log.jsonl`, with the line of chance: log of the batch size."""
     training = [(row["step"], row["loss"]) for row in steps if row["event"] == "step"]
     validation = [(row["step"], row["loss"]) for row in steps if row["event"] == "validation"]
     with plt.rc_context(STYLE):
@@ -70,8 +67,9 @@ def learning_curves(steps: Sequence[Row]) -> str:
             axes.plot(x, smoothed(y), color=colour("convirt"), linewidth=1.8, label="training, smoothed")
         if validation:
             axes.plot(*zip(*validation, strict=True), "o-", color="#b3261e", markersize=4, label="validation")
+        axes.axhline(math.log(batch_size), color="#7b8794", linestyle="--", linewidth=1, label=f"chance, log {batch_size}")
         axes.set_xlabel("step")
-        axes.set_ylabel("contrastive loss")
+        axes.set_ylabel("contrastive loss, nats")
         axes.legend(frameon=False)
         return svg(figure)
 
@@ -134,3 +132,24 @@ def retrieval_bars(rows: Sequence[Row], metric: str = "precision@10") -> str:
         axes.set_xlabel(f"{metric.replace('precision', 'Precision')}, %; the red mark is chance")
         axes.grid(visible=False, axis="y")
         return svg(figure)
+
+
+DPI = 160
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write `path`.png and `path`.svg, and close the figure.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    details: dict[str, dict[str, Any]] = {"png": {"dpi": DPI}, "svg": {"metadata": {"Date": None}}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for kind, options in details.items():
+            with atomic_file(path.with_name(f"{path.name}.{kind}")) as file:
+                figure.savefig(file, format=kind, bbox_inches="tight", **options)
+    except OSError as error:
+        raise InputError(f"cannot write the picture to {path.parent}: {error.strerror or error}") from error
+    finally:
+        plt.close(figure)

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from convirt.analysis import figures
-from convirt.analysis.embedding.drawing import COLOURS, draw_map
+from convirt.analysis.embedding.neighbours import COLOURS, draw_map
 from convirt.atomic import write_text
 from convirt.data.phantom import CATEGORIES
 from convirt.evaluation.ranking import top_images
@@ -54,7 +54,7 @@ def write_report(folder: Path) -> Path:
         pairs=sample_pairs(folder),
         name=figures.label,
         colour=figures.colour,
-        curves=figures.learning_curves(log),
+        curves=figures.learning_curves(log, metrics["pretraining"]["config"]["optimiser"]["batch_size"]),
         efficiency=figures.label_efficiency(classification),
         bars=figures.retrieval_bars(retrieval),
     )

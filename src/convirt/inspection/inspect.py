@@ -14,16 +14,13 @@ from convirt.atomic import atomic_file
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import findings as f
-from convirt.inspection.collections import Collection, Columns, CorpusRows, open_collection
-from convirt.inspection.comparing import describe_between
-from convirt.inspection.gallery import SHOWN, alike_images, sample_rows
-from convirt.inspection.integrity import Integrity, tell
+from convirt.inspection.collections import Collection, Columns, CorpusRows, Integrity, open_collection, tell
+from convirt.inspection.findings import describe_between
+from convirt.inspection.verdicts import judge_between, judge_within
 from convirt.inspection.leakage import Between, Within, image_reader, look_between, look_within
 from convirt.inspection.naming import Comparison, check_salt_from, compare_naming, known_salts
-from convirt.inspection.page import render
-from convirt.inspection.printing import print_audit
+from convirt.inspection.page import SHOWN, alike_images, print_audit, render, sample_rows
 from convirt.inspection.survey import Survey, take_survey
-from convirt.inspection.verdicts import judge_between, judge_within
 from convirt.versions import versions
 
 FORMAT = 1

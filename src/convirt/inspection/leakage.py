@@ -2,7 +2,7 @@
 
 A verdict of leakage rests on patients and pictures. Equal or similar reports alone are no proof, since normal reports
 repeat: they are counted and named, and left to the reader. Between two collections, what is shared is a leak if it
-leads from what the first trains on into what the second tests on (`convirt.inspection.crossings`).
+leads from what the first trains on into what the second tests on (`convirt.inspection.repeats`).
 """
 
 from collections.abc import Callable
@@ -13,13 +13,14 @@ import numpy as np
 
 from convirt.data.records import ImageRecord
 from convirt.inspection.collections import Collection
-from convirt.inspection.crossings import Crossings, cross
 from convirt.inspection.near_images import NearImages, find_near_images
 from convirt.inspection.near_texts import NearTexts, find_near_texts
 from convirt.inspection.repeats import (
+    Crossings,
     Items,
     Repeats,
     Shared,
+    cross,
     find_repeats,
     find_shared,
     joins,

@@ -22,8 +22,7 @@ from convirt.data.identifiers.finding import GAP, KINDS, find_identifiers, outli
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import count_tokens
 from convirt.inspection.appearance import COARSE, VIEWS, measure
-from convirt.inspection.collections import Collection
-from convirt.inspection.integrity import Integrity
+from convirt.inspection.collections import Collection, Integrity
 from convirt.inspection.near_texts import bands, hash_text
 
 EXAMPLES = 5

@@ -3,9 +3,9 @@
 from typing import Any
 
 from convirt.inspection.collections import Collection
-from convirt.inspection.crossings import is_judged
 from convirt.inspection.leakage import Between, Within
 from convirt.inspection.naming import Comparison
+from convirt.inspection.repeats import is_judged
 from convirt.inspection.survey import Survey
 
 _PICTURES = "source file, pixels or near-duplicate image"

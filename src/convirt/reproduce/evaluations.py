@@ -7,12 +7,30 @@ from typing import Any
 from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
-from convirt.jobs import Job
+from convirt.jobs import Job, file_sha256
 from convirt.reproduce.estimates import Pace
-from convirt.reproduce.fingerprints import table_sha256, weights_sha256
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.reproduce.tables import BASELINES, SUPERVISED, Column, Table, Task
-from convirt.training.checkpoint import read_config
+from convirt.training.checkpoint import WEIGHTS, read_config
+
+
+def weights_sha256(run: Path) -> str:
+    """Hash of the weights that a run is evaluated with.
+
+    Raises:
+        FileNotFoundError: There are none yet.
+    """
+    return file_sha256((latest_complete(run / "best") or run) / WEIGHTS)
+
+
+def table_sha256(path: Path) -> str:
+    """Hash of a labelled table, or of the `benchmark.json` of a benchmark folder, which has those of its files.
+
+    Raises:
+        FileNotFoundError: It is not there yet.
+    """
+    return file_sha256(path / "benchmark.json" if path.is_dir() else path)
+
 
 Arguments = Mapping[str, Any]
 

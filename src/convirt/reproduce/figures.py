@@ -8,7 +8,7 @@ from typing import Any
 from convirt.errors import InputError
 from convirt.jobs import Job
 from convirt.reproduce.estimates import Pace
-from convirt.reproduce.fingerprints import table_sha256, weights_sha256
+from convirt.reproduce.evaluations import table_sha256, weights_sha256
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.training.pretrain import KEPT
 

@@ -10,8 +10,7 @@ from scipy.stats import rankdata
 
 from convirt.analysis.studies.correlation import spearman
 from convirt.evaluation.statistics.bootstrap import bootstrap_p_value, holm
-from convirt.reproduce.collecting import Figure, Filled
-from convirt.reproduce.pairing import ALPHA, in_figures
+from convirt.reproduce.filling import ALPHA, Figure, Filled, in_figures
 from convirt.reproduce.tables import METHODS
 
 DRAWS = 2000

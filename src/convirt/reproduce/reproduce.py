@@ -15,10 +15,10 @@ from convirt.atomic import latest_complete
 from convirt.errors import InputError
 from convirt.jobs import Job
 from convirt.reproduce import small
-from convirt.reproduce.collecting import fill
 from convirt.reproduce.estimates import EPOCHS, Pace, measure
 from convirt.reproduce.evaluations import Evaluations
 from convirt.reproduce.figures import FIGURES
+from convirt.reproduce.filling import fill
 from convirt.reproduce.inputs import PRETRAINED, RETRIEVAL, Inputs, read_inputs
 from convirt.reproduce.ordering import agreements, in_words
 from convirt.reproduce.tables import PAPER_TASKS, Table, paper_tables

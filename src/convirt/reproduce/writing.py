@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convirt.atomic import write_text
-from convirt.reproduce.collecting import Figure, Filled
-from convirt.reproduce.pairing import ALPHA, REFERENCE, Difference, in_figures
+from convirt.reproduce.filling import ALPHA, REFERENCE, Difference, Figure, Filled, in_figures
 from convirt.reproduce.tables import METHODS
 
 CAPTION = (

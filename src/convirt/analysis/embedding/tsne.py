@@ -142,8 +142,8 @@ def draw_map(features_ND: NDArray[np.float32], *, perplexity: float, seed: int) 
 
 
 def _write_pictures(out: Path, table: LabelledTable, maps: Mapping[str, NDArray[np.float64]], results: Results) -> None:
-    from convirt.analysis.embedding.drawing import draw_maps
-    from convirt.analysis.pictures import write_figure
+    from convirt.analysis.embedding.neighbours import draw_maps
+    from convirt.analysis.figures import write_figure
     from convirt.atomic import write_text
 
     purity = {row["method"]: row for row in results.rows if row["task"] == "neighbours in the features"}

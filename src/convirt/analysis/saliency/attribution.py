@@ -3,6 +3,7 @@
 Shape legend: B images, R side of the view, D size of h_v, C classes.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convirt.encoders import ImageEncoder
+from convirt.evaluation.inputs.images import Encoder, LabelledFeatures, encode_images
+from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.linear import LinearHeads, train_heads
+from convirt.evaluation.protocol import Schedule
 
 Attribution = Literal["gradient", "grad-cam"]
 
@@ -91,3 +96,53 @@ def saliency_maps(
             coarse = LayerGradCam(model, model.grid).attribute(views, target=targets, relu_attributions=True)
             maps = LayerAttribution.interpolate(coarse, views.shape[-2:], interpolate_mode="bilinear")
     return maps[:, 0].detach().float().cpu().numpy()
+
+
+def train_explained_heads(
+    encoders: Mapping[str, Encoder],
+    table: LabelledTable,
+    fraction: float,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    *,
+    batch_size: int,
+) -> dict[str, LinearHeads]:
+    """The paper's head of each encoder and seed; only the images of the subsets and of validation are encoded."""
+    train = table.rows("train")
+    subsets = [table.training_subset(fraction, seed) for seed in seeds]
+    used = np.unique(np.concatenate(subsets))
+    rows = np.concatenate([train[used], table.rows("val")])
+    encoded = encode_images(
+        [(encoder, "features") for encoder in encoders.values()],
+        [table.paths[row] for row in rows],
+        normalise=False,
+        batch_size=batch_size,
+        label="encoding images to train heads",
+    )
+    positions = [np.searchsorted(used, subset) for subset in subsets]
+    heads = {}
+    for name, features_ND in zip(encoders, encoded.vectors, strict=True):
+        everything = LabelledFeatures(
+            features_ND=features_ND, targets_NC=table.targets_NC[rows], multi_label=table.multi_label
+        )
+        known, val = (everything.take(part) for part in np.split(np.arange(len(rows)), [len(used)]))
+        heads[name] = train_heads(known, val, positions, seeds, schedule)
+    return heads
+
+
+def pointing_game(map_RR: NDArray, mask_RR: NDArray[np.bool_]) -> float:
+    """1 if the largest value lies inside the box, else 0 (Zhang et al. 2018, "Top-down neural attention", section 4.2).
+
+    Without the tolerance of 15 pixels of that paper, whose images are larger. Of equal largest values the expected
+    value of a draw among them, so that a constant map scores the box's share of the area.
+    """
+    return float(mask_RR[map_RR == map_RR.max()].mean())
+
+
+def energy_inside(map_RR: NDArray, mask_RR: NDArray[np.bool_]) -> float:
+    """The share of the map's sum that lies inside the box (Wang et al. 2020, "Score-CAM", section 4.3).
+
+    A map of zeros (Grad-CAM can give one) says nothing: it scores the box's share of the area, as any constant map.
+    """
+    total = map_RR.sum(dtype=np.float64)
+    return float(map_RR[mask_RR].sum(dtype=np.float64) / total) if total > 0 else float(mask_RR.mean())

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from convirt.analysis.requirements import require
-from convirt.analysis.saliency.boxes import Boxes, read_boxes
-from convirt.analysis.saliency.findings import Findings, choose_findings
+from convirt.analysis.saliency.boxes import Boxes, Findings, choose_findings, read_boxes
 from convirt.atomic import check_out_folder as check_out
 from convirt.data.benchmarks.folder import Benchmark, first_given
-from convirt.errors import InputError
+from convirt.errors import InputError, require
 from convirt.evaluation.inputs.images import load_encoders
 from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
 from convirt.evaluation.inputs.options import Baseline, Device, check_counts
@@ -89,9 +87,9 @@ def saliency(
     """
     arguments = dict(locals())
     started = time.monotonic()
-    require("captum")
+    require("captum", extra="figures")
+    from convirt.analysis.saliency.attribution import train_explained_heads
     from convirt.analysis.saliency.explaining import blank_notes, explain
-    from convirt.analysis.saliency.heads import train_explained_heads
     from convirt.analysis.saliency.scoring import score_maps
 
     check_out(out)
@@ -172,8 +170,8 @@ def _write_picture(
     findings: Findings,
     lines: list[int],
 ) -> None:
-    from convirt.analysis.pictures import write_figure
-    from convirt.analysis.saliency.drawing import draw_saliency
+    from convirt.analysis.figures import write_figure
+    from convirt.analysis.saliency.explaining import draw_saliency
 
     titles = {f: table.classes[findings.labels_F[f]] for f in lines}
     write_figure(draw_saliency(explained, pictures, titles, lines), out / "saliency")

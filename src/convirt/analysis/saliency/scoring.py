@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convirt.analysis.saliency.attribution import Attribution
+from convirt.analysis.saliency.boxes import Findings
 from convirt.analysis.saliency.explaining import METRICS, Explained
-from convirt.analysis.saliency.findings import Findings
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.rows import AnyRow as Row
 from convirt.evaluation.rows import Statistic, measure

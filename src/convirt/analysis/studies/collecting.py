@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convirt.analysis.studies.grid import Cell
-from convirt.analysis.studies.tasks import Tasks, scores_of
+from convirt.analysis.studies.definition import Cell, Tasks, scores_of
 from convirt.atomic import write_text
 from convirt.evaluation.rows import AnyRow as Row
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from convirt.analysis.studies.correlation import spearman
-from convirt.analysis.studies.tasks import read_toml, scores_of, tasks_of
+from convirt.analysis.studies.definition import read_toml, scores_of, tasks_of
 from convirt.atomic import check_out_folder, write_text
 from convirt.errors import InputError
 from convirt.evaluation.results import Results
@@ -159,8 +159,8 @@ def _write_points(out: Path, points: Sequence[Point]) -> None:
 
 
 def _draw(out: Path, points: Sequence[Point], losses: Mapping[int, float]) -> None:
-    from convirt.analysis.pictures import write_figure
-    from convirt.analysis.studies.drawing import draw_loss_study
+    from convirt.analysis.figures import write_figure
+    from convirt.analysis.studies.correlation import draw_loss_study
 
     panels = {
         name: [(point.loss, point.scores[name]) for point in points if name in point.scores]

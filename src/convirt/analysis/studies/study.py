@@ -8,8 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from convirt.analysis.studies.collecting import collect_table, write_table
-from convirt.analysis.studies.grid import Cell, cells_of
-from convirt.analysis.studies.tasks import Tasks, read_toml, tasks_of
+from convirt.analysis.studies.definition import Cell, Tasks, cells_of, read_toml, tasks_of
 from convirt.atomic import check_out_folder, write_json
 from convirt.errors import InputError
 from convirt.jobs import Held, begin, hold
