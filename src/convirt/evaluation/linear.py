@@ -88,7 +88,7 @@ def train_linear(
 
 @contextmanager
 def _torch_threads(count: int | None = None) -> Iterator[None]:
-    """So many threads of PyTorch; their number is restored at the end, whatever was set in between."""
+    """Set the number of threads of PyTorch, and restore it at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -69,7 +69,7 @@ def retrieve(
             evaluated as one.
         ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
-        baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
+        baselines: Encoders to compare the runs with in image-image retrieval, with the architecture of the first run.
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
@@ -129,7 +129,7 @@ def retrieve(
             "rows_without_label": opened.table.rows_without_label,
         },
         rows=[row for rows, _, _ in found for row in rows],
-        said_of_rows=pooled.described(),
+        row_values=pooled.described(),
         comparisons=[row for _, compared, _ in found for row in compared],
         predictions=predictions,
         notes=notes,
@@ -139,7 +139,7 @@ def retrieve(
 def _with_shared_space(
     encoders: "Mapping[str, Encoder]", *, texts_alone: bool
 ) -> "tuple[dict[str, Encoder], list[str]]":
-    """The runs whose images and texts can be compared, and what is to be said of the others.
+    """The runs whose images and texts can be compared, and a note on the others.
 
     Raises:
         InputError: Nothing else is asked for, and no run has a shared space.
@@ -238,7 +238,7 @@ class _Unnormalised:
         self.encode_text = encoder.encode_text
 
     def encode_image(self, images: Any, *, space: "Space", batch_size: int, normalise: bool) -> NDArray[np.float32]:
-        """The vectors [N, D], not normalised whatever is asked for."""
+        """The vectors [N, D], never normalised."""
         return self.encoder.encode_image(images, space=space, batch_size=batch_size, normalise=False)
 
 
