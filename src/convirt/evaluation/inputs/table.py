@@ -217,7 +217,7 @@ class OpenTable:
         ]
 
     def described(self) -> dict[str, Any]:
-        """Name, split, hashes of lists and notes of the benchmark, for every row of results; nothing for another table."""
+        """Name, split, hashes of lists and notes of a benchmark, for every row of results."""
         return self.benchmark.described() if self.benchmark else {}
 
     def require_labels(self) -> "OpenTable":
