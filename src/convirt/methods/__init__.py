@@ -1,4 +1,4 @@
-"""Pretraining methods by name. A new one is a file here, one with its recipes in `convirt.recipes`, and a line below."""
+"""Pretraining methods by name. A new one is a file here, one with its recipes in `convirt.recipes`, a line below."""
 
 from convirt.methods.base import Method
 from convirt.methods.captioning import CaptionLSTM, CaptionTransformer
