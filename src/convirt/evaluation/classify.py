@@ -128,7 +128,7 @@ def classify(
     )
     write_reliability(trained.outcomes, ScoredTask.of(pooled.table, seeds=1, resamples=1), Path(out))
     sha256 = trained.images_sha256
-    return findings.finish(call, opened, protocol, opened.table, sha256, pooled.described(), pictures=[PICTURE])
+    return findings.finish(call, opened, protocol, opened.table, sha256, pooled.described(), files=[PICTURE])
 
 
 def schedule_of(

@@ -53,8 +53,8 @@ class Results:
     """Caveats that are printed below the figures, such as a benchmark's known faults."""
     beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Further rows by kind: `calibration`, `operating_points`, `subgroups`, `classes`."""
-    pictures: Sequence[str] = ()
-    """Names of the pictures that lie beside `metrics.json`, the one to open first."""
+    files: Sequence[str] = ()
+    """Names of further files that lie beside `metrics.json`, the one to open first."""
     encoder: str | None = None
     """Name of the folder of a checkpoint that lies beside `metrics.json`."""
 
@@ -98,9 +98,9 @@ class Results:
         """Write to the folder `out`, print, say what was written, and return the same."""
         self.write(out)
         self.print(details=details)
-        written = [METRICS, *([PREDICTIONS] if self.predictions else []), *self.pictures]
+        written = [METRICS, *([PREDICTIONS] if self.predictions else []), *self.files]
         written += [f"{self.encoder}/ (the encoder, for other verbs)"] if self.encoder else []
-        first = self.pictures[0] if self.pictures else METRICS
+        first = self.files[0] if self.files else METRICS
         said = f"wrote {', '.join(written)} to {out}; open {Path(out) / first}"
         Console().print(said, markup=False, highlight=False, soft_wrap=True)
         return self
@@ -175,7 +175,7 @@ class Call:
             config: What the arguments were completed with.
             seeds: Of what was trained.
             notes: Caveats beside those of the table.
-            found: Comparisons, predictions, further rows, pictures and encoder, as `Results` has them.
+            found: Comparisons, predictions, further rows, files and encoder, as `Results` has them.
         """
         shared = dict(row_values or {})
         results = Results(
