@@ -93,7 +93,7 @@ def finetune(
     protocol.check(pooled.table)
     model = load(run, part="image", device=device)
     tower = Tower.of(model)
-    with hold(Path(out) / "best"), read_canvases(kept.paths, {tower.size}, Path(out)) as canvases:
+    with read_canvases(kept.paths, {tower.size}, Path(out)) as canvases, hold(Path(out) / "best"):
         examples = Examples(canvases=canvases, size=tower.size, pooled=pooled)
         subset = pooled.table.training_subset(fraction, seed)
         tuning = FineTuning(tower.encoder, examples, subset, seed, protocol, tower.device)
