@@ -21,9 +21,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from convirt.data.catalogue import write_catalogue
 from convirt.data.preparing.prepare import PAIRS_PER_SHARD
-from convirt.data.shards import SCHEMA, Fingerprint, shard_name, write_about
+from convirt.data.shards import SCHEMA, Fingerprint, shard_name, write_about, write_catalogue
 
 SIZE, IMAGES, ROWS_PER_BATCH = 16, 256, 64
 

@@ -2,15 +2,19 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from convirt.atomic import atomic_folder, write_json
 from convirt.config import (
     ImageEncoderConfig,
     OptimiserConfig,
@@ -20,8 +24,8 @@ from convirt.config import (
     TransformConfig,
     ValidationConfig,
 )
-from convirt.data.corpora import CorpusWriter
 from convirt.data.records import ImageRecord, Pair
+from convirt.data.shards import Fingerprint, ShardWriter, shard_name, write_about, write_catalogue
 
 SHAPES = ("disc", "bar", "cross", "ring")
 SIDES = ("left", "right")
@@ -51,36 +55,77 @@ def png(pixels: np.ndarray) -> ImageRecord:
     return ImageRecord(encoded=buffer.getvalue(), height=pixels.shape[0], width=pixels.shape[1])
 
 
+def write_pairs(
+    out: Path,
+    pairs: Iterable[Pair],
+    *,
+    image_size: int = SIZE,
+    settings: dict[str, Any] | None = None,
+    audit: Any = None,
+    each: int = 10**6,
+) -> Path:
+    """Write pairs as a corpus, in the way in which preparation writes what its workers have made.
+
+    Args:
+        out: Folder to create.
+        pairs: The pairs, at hand or generated.
+        image_size: Larger side of every image, in pixels.
+        settings: How the pairs were prepared, kept in `corpus.json`.
+        audit: The content of `audit.json`.
+        each: Pairs in a shard.
+    """
+    names, patients, counts, fingerprint = [], set(), Counter(), Fingerprint(image_size)
+    left = iter(pairs)
+    with atomic_folder(out) as folder:
+        while some := list(islice(left, each)):
+            names.append(shard_name(len(names)))
+            with ShardWriter(folder / names[-1], image_size=image_size) as shard:
+                for pair in some:
+                    shard.add(pair)
+            patients |= {pair.patient_id for pair in some}
+            counts += shard.counts
+            fingerprint.update(shard.digests)
+        write_catalogue(folder, names)
+        write_about(
+            folder,
+            shards=names,
+            image_size=image_size,
+            fingerprint=fingerprint.hexdigest(),
+            counts={**counts, "patients": len(patients)},
+            settings=settings or {},
+        )
+        write_json(folder / "audit.json", audit or {})
+    return out
+
+
 def write_corpus(out: Path, *, train: int = 40, val: int = 16, test: int = 8, seed: int = 0) -> Path:
     """A corpus of noise and shapes with short sentences; studies have 1 to 3 images, patients 1 to 3 studies."""
+    return write_pairs(out, _draw_pairs(["train"] * train + ["val"] * val + ["test"] * test, seed))
+
+
+def _draw_pairs(splits: Sequence[str], seed: int) -> Iterator[Pair]:
     rng = np.random.default_rng(seed)
-    splits = ["train"] * train + ["val"] * val + ["test"] * test
-    with CorpusWriter(out, image_size=SIZE) as writer:
-        patient, left = 0, 0
-        for index, split in enumerate(splits):
-            if left == 0 or (index and splits[index - 1] != split):
-                patient, left = patient + 1, int(rng.integers(1, 4))
-            left -= 1
-            shape, side = str(rng.choice(SHAPES)), str(rng.choice(SIDES))
-            tall = index % 3 == 0
-            images = []
-            for _ in range(int(rng.integers(1, 4))):
-                pixels = draw_shape(shape, side, rng)
-                images.append(png(pixels.T.copy() if tall else pixels))
-            sentences = (f"there is a {shape} on the {side} side .", f"{shape} seen .", "noise in the image .")
-            sentences = sentences[: int(rng.integers(1, 4))]
-            writer.add(
-                Pair(
-                    pair_id=f"pair{index}",
-                    patient_id=f"patient{patient}",
-                    split=split,
-                    images=tuple(images),
-                    sentences=sentences,
-                    text=" ".join(sentences),
-                    attributes={"shape": shape},
-                )
-            )
-    return out
+    patient, left = 0, 0
+    for index, split in enumerate(splits):
+        if left == 0 or (index and splits[index - 1] != split):
+            patient, left = patient + 1, int(rng.integers(1, 4))
+        left -= 1
+        shape, side = str(rng.choice(SHAPES)), str(rng.choice(SIDES))
+        images = []
+        for _ in range(int(rng.integers(1, 4))):
+            pixels = draw_shape(shape, side, rng)
+            images.append(png(pixels.T.copy() if index % 3 == 0 else pixels))
+        sentences = (f"there is a {shape} on the {side} side .", f"{shape} seen .", "noise in the image .")
+        sentences = sentences[: int(rng.integers(1, 4))]
+        yield Pair(
+            pair_id=f"pair{index}",
+            patient_id=f"patient{patient}",
+            split=split,
+            images=tuple(images),
+            sentences=sentences,
+            text=" ".join(sentences),
+            attributes={"shape": shape},
+        )
 
 
 def write_bert(folder: Path, words: Sequence[str] = WORDS, **changes: object) -> Path:

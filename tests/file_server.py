@@ -15,6 +15,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         asked: How often each file was asked for.
         faults: For each file (or "*" for any) what goes wrong with its next requests: a status such as 503, `cut` (the
             connection ends in the middle), `flip` (a byte is wrong); the last entry stays if it is `forever`.
+        retry_after: How long to wait after a status, as the server asks for it; empty if it does not.
     """
 
     daemon_threads = True
@@ -23,6 +24,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root = root
         self.asked: Counter[str] = Counter()
+        self.retry_after = ""
         self.faults: dict[str, list[int | str]] = defaultdict(list)
 
     @property
@@ -52,7 +54,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         fault = self.server.fault(name)
         path = self.server.root / self.path.lstrip("/")
         if isinstance(fault, int) or not path.is_file():
-            self.send_error(fault if isinstance(fault, int) else 404)
+            self.send_response(fault if isinstance(fault, int) else 404)
+            if self.server.retry_after:
+                self.send_header("Retry-After", self.server.retry_after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         data = path.read_bytes()
         if fault == "flip":

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from convirt.data.corpora import CorpusWriter
+from conftest import write_pairs
 from convirt.data.records import ImageRecord, Pair
 
 SIZE = 96
@@ -79,24 +79,27 @@ class Row:
 
 def write_rows(out: Path, rows: Sequence[Row], settings: dict[str, Any] | None = None, audit: Any = None) -> Path:
     """Write a corpus of one image a pair; a pair without text gets one that no other has."""
-    with CorpusWriter(out, image_size=SIZE, settings=settings or {}) as writer:
-        for number, row in enumerate(rows):
-            own = hashlib.sha256(f"{out.name} {number}".encode()).hexdigest()
-            text = row.text or f"nothing of note in study {own[:8]} {own[8:16]} ."
-            image = record(row.pixels, row.source or f"{out.name}-{number}.png", row.content)
-            pair = Pair(
-                pair_id=f"{out.name}-pair-{number}",
-                patient_id=row.patient,
-                split=row.split,
-                images=(image,),
-                sentences=tuple(part.strip() + " ." for part in text.split(".") if part.strip()),
-                text=text,
-                attributes=row.attributes,
-            )
-            writer.add(pair)
-        if audit is not None:
-            writer.audit = audit
-    return out
+    return write_pairs(
+        out,
+        (_pair(out.name, number, row) for number, row in enumerate(rows)),
+        image_size=SIZE,
+        settings=settings,
+        audit=audit,
+    )
+
+
+def _pair(corpus: str, number: int, row: Row) -> Pair:
+    own = hashlib.sha256(f"{corpus} {number}".encode()).hexdigest()
+    text = row.text or f"nothing of note in study {own[:8]} {own[8:16]} ."
+    return Pair(
+        pair_id=f"{corpus}-pair-{number}",
+        patient_id=row.patient,
+        split=row.split,
+        images=(record(row.pixels, row.source or f"{corpus}-{number}.png", row.content),),
+        sentences=tuple(part.strip() + " ." for part in text.split(".") if part.strip()),
+        text=text,
+        attributes=row.attributes,
+    )
 
 
 def innocent_rows(count: int, first: int = 0, splits: Sequence[str] = ("train", "val", "test")) -> list[Row]:

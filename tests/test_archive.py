@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from convirt.data import rowsets
+from convirt.data import tables
 from convirt.data.corpora import Corpus, decode
 from convirt.data.preparing import archive
 from convirt.data.preparing.archive import prepare_archive
@@ -268,8 +268,7 @@ def test_a_placeholder_image_in_many_rows_is_quick(tmp_path: Path) -> None:
 def test_a_large_table_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_archive(tmp_path, 30)
     small = prepare(tmp_path, table, out=tmp_path / "small")
-    monkeypatch.setattr(rowsets, "_ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(rowsets, "_IN_MEMORY", 500)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 4)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     large = prepare(tmp_path, table, out=tmp_path / "large")
@@ -381,9 +380,9 @@ def test_bad_tables(tmp_path: Path) -> None:
     assert "never closed" in refused(tmp_path, 'image,report,patient\na.png,"An open quote,p1\nb.png,Text,p2\n')
     assert "cannot be read" in refused(tmp_path, table, table=tmp_path / "none.csv")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    assert "no readable Parquet" in refused(tmp_path, table, table=tmp_path / "bad.parquet")
+    assert "not a readable Parquet" in refused(tmp_path, table, table=tmp_path / "bad.parquet")
     (tmp_path / "bad.csv.gz").write_bytes(b"no gzip")
-    assert "no complete gzip" in refused(tmp_path, table, table=tmp_path / "bad.csv.gz")
+    assert "not a complete gzip" in refused(tmp_path, table, table=tmp_path / "bad.csv.gz")
 
 
 def test_a_table_in_another_encoding(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_run_by_cider_its_encoder_and_what_is_refused(
     model = convirt.load(run, part="image")
     features = model.encode_image([np.zeros((40, 30), np.uint8)] * 3, space="features")
     assert features.shape == (3, model.image_dim)
-    again = METHODS[method].from_folder(config, run / "best")
+    again = METHODS[method](config, folder=run / "best")
     assert isinstance(again, Captioner)
     with pytest.raises(InputError, match="no shared space"):
         model.encode_image(np.zeros((40, 30), np.uint8))

@@ -54,7 +54,7 @@ def test_a_checkpoint_holds_no_pickle(tiny_run: Path) -> None:
 def test_state_comes_back_bit_for_bit(trainer: Trainer, tmp_path: Path) -> None:
     trainer.save(tmp_path / "last", resumable={"log_size": 7})
     config = trainer.config
-    again = Trainer(METHODS["convirt"].from_folder(config, tmp_path / "last"), config, make_fabric(config))
+    again = Trainer(METHODS["convirt"](config, folder=tmp_path / "last"), config, make_fabric(config))
     assert again.restore(tmp_path / "last")["log_size"] == 7
     assert again.step == 1
     assert again.plateau == trainer.plateau

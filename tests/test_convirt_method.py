@@ -152,7 +152,6 @@ def test_the_loss_is_that_of_projected_encodings(tiny: ConVIRT) -> None:
         h_u = tiny.text_encoder(tiny.text_encoder.tokenize(batch.sentences))
         expected = bidirectional_contrastive_loss(tiny.image_projection(h_v), tiny.text_projection(h_u), 0.1, 0.75)
         torch.testing.assert_close(tiny.loss(batch, drawn)[0], expected)
-        torch.testing.assert_close(tiny(batch, drawn and torch.Generator().manual_seed(5))[0], expected)
 
 
 def test_encodings_are_features_and_unit_vectors_of_the_shared_space(tiny: ConVIRT) -> None:
@@ -229,7 +228,7 @@ def test_a_method_is_rebuilt_from_its_folder_alone(tiny_config: MakeConfig, tmp_
         text_encoder=replace(config.text_encoder, source="/gone"),
         image_encoder=replace(config.image_encoder, weights="package:gone"),
     )
-    rebuilt = ConVIRT.from_folder(moved, tmp_path).eval()
+    rebuilt = ConVIRT(moved, folder=tmp_path).eval()
     rebuilt.load_state_dict(method.state_dict())
     batch = make_batch(make_sentences(4, 0))
     assert torch.equal(rebuilt.loss(batch, None)[0], method.loss(batch, None)[0])

@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import write_pairs
 from convirt.data import corpora
-from convirt.data.corpora import Corpus, CorpusWriter, decode
+from convirt.data.corpora import Corpus, decode
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import SCHEMA, ShardWriter
 from convirt.errors import InputError
@@ -44,10 +45,7 @@ def pair(number: int, **values: Any) -> Pair:
 
 
 def write(out: Path, pairs: Iterable[Pair], **options: Any) -> Corpus:
-    with CorpusWriter(out, image_size=32, **options) as writer:
-        for item in pairs:
-            writer.add(item)
-    return Corpus.open(out)
+    return Corpus.open(write_pairs(out, pairs, image_size=32, **options))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -147,19 +145,27 @@ def recode(record: ImageRecord) -> bytes:
     return buffer.getvalue()
 
 
-def test_shards_are_parted_and_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "_BYTES_PER_SHARD", 50_000)
+def test_shards_are_parted_and_read_as_one(tmp_path: Path) -> None:
     pairs = [pair(number) for number in range(300)]
-    corpus = write(tmp_path / "corpus", pairs)
-    assert len(list((tmp_path / "corpus").glob("data-*.arrow"))) >= 3
+    corpus = write(tmp_path / "corpus", pairs, each=90)
+    assert len(list((tmp_path / "corpus").glob("data-*.arrow"))) == 4
     assert corpus.pair(299) == pairs[299]
     assert corpus.patient_ids.tolist() == [item.patient_id for item in pairs]
+    assert corpus.fingerprint == write(tmp_path / "one", pairs).fingerprint
+
+
+# --- one shard
+
+
+def write_shard(path: Path, pairs: Iterable[Pair]) -> None:
+    with ShardWriter(path, image_size=32) as shard:
+        for item in pairs:
+            shard.add(item)
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (pair(0), "occurs twice"),
         (pair(7, split="dev"), "split 'dev'"),
         (pair(7, images=()), "at least one image"),
         (pair(7, sentences=()), "at least one image and one sentence"),
@@ -169,7 +175,7 @@ def test_shards_are_parted_and_read_as_one(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_bad_pairs_are_refused_and_leave_nothing(tmp_path: Path, bad: Pair, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        write(tmp_path / "corpus", [pair(0), bad])
+        write_shard(tmp_path / "shard", [pair(0), bad])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,45 +186,36 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
         raise error
 
     with pytest.raises(error):
-        write(tmp_path / "corpus", pairs())
+        write_shard(tmp_path / "shard", pairs())
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["_flush", "close"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+@pytest.mark.parametrize("pairs", [1, 100])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
     def full(self: ShardWriter) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ShardWriter, where, full)
-    with pytest.raises(InputError, match="is full; nothing was written"):
-        write(tmp_path / "corpus", [pair(number) for number in range(100)])
+    monkeypatch.setattr(ShardWriter, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_shard(tmp_path / "shard", [pair(number) for number in range(pairs)])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pair is left"):
-        write(tmp_path / "corpus", [])
-    assert list(tmp_path.iterdir()) == []
+def test_a_shard_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "shard", image_size=32) as shard:
+        shard.add(pair(0))
+        assert not (tmp_path / "shard").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
+    assert shard.counts == {"pairs": 1, "pairs_train": 1, "images": 1, "sentences": 2}
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert len(write(tmp_path / "empty", [pair(0)])) == 1
-    before = files(tmp_path / "empty")
-    with pytest.raises(InputError, match="exists already"):
-        write(tmp_path / "empty", [pair(1)])
-    assert files(tmp_path / "empty") == before
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="exists already"):
-        write(tmp_path / "file", [pair(1)])
+# --- opening
 
 
 def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no prepared corpus"):
+    with pytest.raises(InputError, match="is not a prepared corpus"):
         Corpus.open(tmp_path)
-    with pytest.raises(InputError, match="is no prepared corpus"):
+    with pytest.raises(InputError, match="is not a prepared corpus"):
         Corpus.open(tmp_path / "missing")
 
 

@@ -288,7 +288,7 @@ def test_a_method_is_rebuilt_from_its_folder_alone(tiny_config: MakeConfig, tmp_
     model.train().loss(blobs(8), torch.Generator())
     model.save_architecture(tmp_path)
     moved = replace(config, image_encoder=replace(config.image_encoder, weights="package:gone"))
-    again = METHODS[method].from_folder(moved, tmp_path)
+    again = METHODS[method](moved, folder=tmp_path)
     again.load_state_dict(model.state_dict())
     for generator in (None, torch.Generator().manual_seed(4)):
         state = None if generator is None else generator.get_state()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import write_pairs
 from convirt import cli
-from convirt.data.corpora import CorpusWriter
 from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import page
@@ -144,13 +144,14 @@ def test_equal_sentences_in_a_batch_against_a_simulation(tmp_path):
 
 def test_studies_of_many_images_and_sixteen_bits(tmp_path):
     out = tmp_path / "corpus"
-    with CorpusWriter(out, image_size=SIZE) as writer:
-        for number in range(9):
-            pixels = [picture(10 * number + image).astype(np.uint16) * 257 for image in range(1 + number % 3)]
-            images = tuple(record(one, source=f"{number}-{place}.png") for place, one in enumerate(pixels))
-            text = f"there are {number} images in this one ."
-            values: dict[str, Any] = {"pair_id": str(number), "patient_id": str(number), "split": "train"}
-            writer.add(Pair(**values, images=images, sentences=(text,), text=text))
+    pairs = []
+    for number in range(9):
+        pixels = [picture(10 * number + image).astype(np.uint16) * 257 for image in range(1 + number % 3)]
+        images = tuple(record(one, source=f"{number}-{place}.png") for place, one in enumerate(pixels))
+        text = f"there are {number} images in this one ."
+        values: dict[str, Any] = {"pair_id": str(number), "patient_id": str(number), "split": "train"}
+        pairs.append(Pair(**values, images=images, sentences=(text,), text=text))
+    write_pairs(out, pairs, image_size=SIZE)
     audit, html = inspected(out, "--out", tmp_path / "out")
     assert audit["images_per_pair"] == {"1": 3, "2": 3, "3": 3}
     assert audit["pixels"]["images"] == 18

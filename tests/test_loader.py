@@ -8,12 +8,11 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from conftest import SIZE, png, write_corpus
-from convirt.data.corpora import Corpus, CorpusWriter, decode
-from convirt.data.loading.loader import Batch, TrainingBatches, derive_seed, validation_batches
-from convirt.data.loading.reading import read_ahead
+from conftest import SIZE, png, write_corpus, write_pairs
+from convirt.data.corpora import Corpus, decode
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed, read_ahead
 from convirt.data.loading.sampling import arrange_batches
-from convirt.data.records import Pair
+from convirt.data.records import ImageRecord, Pair
 from convirt.errors import InputError
 
 
@@ -24,6 +23,11 @@ def same(one: Batch, two: Batch) -> bool:
         and np.array_equal(one.indices, two.indices)
         and one.step == two.step
     )
+
+
+def write_two_pairs(out: Path, images: tuple[ImageRecord, ...], sentences: tuple[str, ...]) -> None:
+    values = {"split": "train", "images": images, "sentences": sentences, "text": ""}
+    write_pairs(out, [Pair(pair_id=name, patient_id=name, **values) for name in "ab"])
 
 
 def test_derived_seeds_are_stable_distinct_and_63_bits() -> None:
@@ -83,18 +87,8 @@ def test_the_order_is_uniform_over_pairs_of_single_patients() -> None:
 
 def test_images_and_sentences_are_drawn_uniformly(tmp_path: Path) -> None:
     images = tuple(png(np.full((SIZE, SIZE), value, dtype=np.uint8)) for value in (10, 20, 30))
-    with CorpusWriter(tmp_path / "c", image_size=SIZE) as writer:
-        for name in "ab":
-            writer.add(
-                Pair(
-                    pair_id=name,
-                    patient_id=name,
-                    split="train",
-                    images=images,
-                    sentences=("one .", "two .", "three .", "four ."),
-                    text="",
-                )
-            )
+    sentences = ("one .", "two .", "three .", "four .")
+    write_two_pairs(tmp_path / "c", images, sentences)
     train = TrainingBatches(Corpus.open(tmp_path / "c"), 2, seed=0)
     drawn: Counter[tuple[int, str]] = Counter()
     for step in range(1200):
@@ -131,7 +125,7 @@ def test_workers_read_the_same_batches(tiny_corpus: Path, workers: int) -> None:
 
 def test_images_are_padded_with_zeros_about_the_centre(tiny_corpus: Path) -> None:
     corpus = Corpus.open(tiny_corpus)
-    batch = validation_batches(corpus, "val", 16, 16, seed=0)[0]
+    batch = ValidationBatches(corpus, "val", 16, 16, seed=0)[0]
     assert batch.images_B1SS.shape == (16, 1, SIZE, SIZE)
     assert batch.images_B1SS.dtype == torch.uint8
     shapes = set()
@@ -152,11 +146,7 @@ def test_images_are_padded_with_zeros_about_the_centre(tiny_corpus: Path) -> Non
 
 def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
-    with CorpusWriter(tmp_path / "c", image_size=SIZE) as writer:
-        for name in "ab":
-            writer.add(
-                Pair(pair_id=name, patient_id=name, split="train", images=(png(ramp),), sentences=("a .",), text="")
-            )
+    write_two_pairs(tmp_path / "c", (png(ramp),), ("a .",))
     images_B1SS = TrainingBatches(Corpus.open(tmp_path / "c"), 2, seed=0)[0].images_B1SS
     assert images_B1SS.dtype == torch.float32
     np.testing.assert_allclose(images_B1SS[0, 0].numpy() * 65535, ramp, atol=0.01)
@@ -165,14 +155,14 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
 
 def test_validation_batches_are_fixed_and_full(tiny_corpus: Path) -> None:
     corpus = Corpus.open(tiny_corpus)
-    batches = validation_batches(corpus, "val", 100, 5, seed=0)
+    batches = ValidationBatches(corpus, "val", 100, 5, seed=0)
     assert len(batches) == 3
-    again = validation_batches(Corpus.open(tiny_corpus), "val", 100, 5, seed=0)
+    again = ValidationBatches(Corpus.open(tiny_corpus), "val", 100, 5, seed=0)
     assert all(same(one, two) for one, two in zip(batches, again, strict=True))
     assert set(np.concatenate([batch.indices for batch in batches])) <= set(corpus.indices("val").tolist())
-    few = validation_batches(corpus, "val", 7, 5, seed=0)
+    few = ValidationBatches(corpus, "val", 7, 5, seed=0)
     assert [len(batch) for batch in few] == [5]
-    small = validation_batches(corpus, "val", 4, 32, seed=0)
+    small = ValidationBatches(corpus, "val", 4, 32, seed=0)
     assert [len(batch) for batch in small] == [4]
     with pytest.raises(IndexError):
         batches[3]
@@ -184,4 +174,4 @@ def test_too_few_pairs_are_refused(tmp_path: Path, tiny_corpus: Path) -> None:
         TrainingBatches(corpus, 41, seed=0)
     bare = Corpus.open(write_corpus(tmp_path / "bare", val=0))
     with pytest.raises(InputError, match=r"'val' has 0 pairs.*validation share"):
-        validation_batches(bare, "val", 10, 5, seed=0)
+        ValidationBatches(bare, "val", 10, 5, seed=0)

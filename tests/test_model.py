@@ -166,14 +166,14 @@ def test_other_things_are_refused(model: Model, image: Any, message: str) -> Non
 
 def test_the_view_is_that_of_validation(model: Model, tiny_run: Path, tiny_corpus: Path) -> None:
     from convirt.data.corpora import Corpus, decode
-    from convirt.data.loading.loader import validation_batches
+    from convirt.data.loading.loader import ValidationBatches
     from convirt.methods import METHODS
     from convirt.training.checkpoint import read_config, read_tensors
     from convirt.transforms import plain_view
 
     corpus = Corpus.open(tiny_corpus)
-    batch = validation_batches(corpus, "val", 16, 16, 0)[0]
-    method = METHODS["convirt"].from_folder(read_config(tiny_run / "best"), tiny_run / "best")
+    batch = ValidationBatches(corpus, "val", 16, 16, 0)[0]
+    method = METHODS["convirt"](read_config(tiny_run / "best"), folder=tiny_run / "best")
     method.load_state_dict(read_tensors(tiny_run / "best" / "model.safetensors"))
     method.eval()
     with torch.no_grad():

@@ -15,10 +15,8 @@ from conftest import read_log
 from convirt import load
 from convirt.config import OBJECTIVES, PretrainConfig, ProjectionConfig, ValidationConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loading.decoupled import DecoupledBatches
 from convirt.data.loading.export import export
-from convirt.data.loading.loader import TrainingBatches
-from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.loader import DecoupledBatches, TrainingBatches, read_ahead
 from convirt.data.loading.streaming import StreamedCorpus
 from convirt.errors import InputError
 from convirt.methods import CLIP, METHODS, ContrastiveBinary, MaskedLanguageModel, MedCLIP, Method, SigLIP
@@ -250,7 +248,7 @@ def test_medclip_keeps_its_lexicon_in_the_checkpoint(config_of: MakeConfig, tmp_
     (tmp_path / "kept").mkdir()
     method.save_architecture(tmp_path / "kept")
     path.unlink()
-    assert MedCLIP.from_folder(config, tmp_path / "kept").lexicon.classes == ("disc", "none")
+    assert MedCLIP(config, folder=tmp_path / "kept").lexicon.classes == ("disc", "none")
     with pytest.raises(InputError, match="no findings lexicon"):
         MedCLIP(config)
     path.write_text("[findings.disc]\nmentions = ['disc']\n")

@@ -10,7 +10,7 @@ import pytest
 
 from convirt.config import OptimiserConfig, PretrainConfig
 from convirt.data.corpora import Corpus
-from convirt.data.loading.loader import TrainingBatches, validation_batches
+from convirt.data.loading.loader import TrainingBatches, ValidationBatches
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training import trainer
@@ -77,7 +77,7 @@ def test_the_plan_counts_what_is_there(tiny_corpus: Path, tiny_config: Callable[
     plan = make_plan(
         Trainer(method, config, make_fabric(config)),
         TrainingBatches(corpus, 8, 0),
-        validation_batches(corpus, "val", 16, 8, 0),
+        ValidationBatches(corpus, "val", 16, 8, 0),
     )
     assert (plan.steps, plan.steps_per_epoch, plan.evaluations, plan.validation_pairs) == (12, 5, 3, 16)
     assert plan.seconds == pytest.approx(12 * plan.seconds_per_step + 3 * plan.seconds_per_evaluation)

@@ -1,5 +1,6 @@
 """Preparing shard by shard: the same corpus whoever makes it, and whatever is killed on the way."""
 
+import errno
 import json
 import os
 import random
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 
 import drawn_pairs
-from convirt.data.corpora import Corpus, CorpusWriter
+from conftest import write_pairs
+from convirt.data.corpora import Corpus
 from convirt.data.preparing import prepare as preparing
 from convirt.data.preparing import unfinished
 from convirt.data.preparing.unfinished import work_folder
+from convirt.data.shards import ShardWriter
 from convirt.errors import InputError
 from drawn_pairs import content, kill, make_plans, prepare, read
 
@@ -62,11 +65,12 @@ def test_every_row_is_in_the_audit_and_every_other_in_the_corpus(whole: dict[str
         (tmp_path / name).write_bytes(data)
     corpus = Corpus.open(tmp_path)
     # Written pair by pair, cut elsewhere: the same content.
-    with CorpusWriter(tmp_path / "again", image_size=drawn_pairs.SIZE) as writer:
-        for index in range(len(corpus)):
-            writer.add(corpus.pair(index))
-    assert writer.fingerprint == corpus.fingerprint
-    assert writer.counts() == about["counts"]
+    pairs = (corpus.pair(index) for index in range(len(corpus)))
+    again = json.loads(
+        (write_pairs(tmp_path / "again", pairs, image_size=drawn_pairs.SIZE) / "corpus.json").read_text()
+    )
+    assert again["fingerprint"] == corpus.fingerprint
+    assert again["counts"] == about["counts"]
 
 
 def test_processes_make_the_same_corpus(
@@ -281,6 +285,27 @@ def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
 def test_ids_of_pairs_are_unique(tmp_path: Path) -> None:
     plans = make_plans(5)
     assert "pair id 's1' occurs twice" in refusal([*plans, plans[1]], tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    written = []
+    flush = ShardWriter._flush
+
+    def full(self: ShardWriter) -> None:
+        if len(written) > 2:
+            raise OSError(code, "No space left on device")
+        written.append(self.path)
+        flush(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "_flush", full)
+        assert "is full; what is finished is kept" in refusal(make_plans(PAIRS), tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+    corpus = work_folder(tmp_path / "corpus") / "corpus"
+    assert len(list(corpus.iterdir())) == len(written) == 3
 
 
 def test_nothing_left_leaves_nothing(tmp_path: Path) -> None:

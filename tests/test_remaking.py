@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from pydicom import uid
 
-from convirt.data.corpora import Corpus, CorpusWriter, decode
+from conftest import write_pairs
+from convirt.data.corpora import Corpus, decode
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_bytes
-from convirt.data.loading.loader import validation_batches
+from convirt.data.loading.loader import ValidationBatches
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
 from convirt.data.preparing.remaking import prepare_remake, remake
@@ -130,20 +131,13 @@ def test_changed_missing_and_outside_sources_are_named(tmp_path: Path) -> None:
 def test_a_batch_of_both_depths_has_one_scale(tmp_path: Path) -> None:
     """Pairs of 8 and of 16 bits side by side: no image is 255 times as bright as its neighbour."""
     data = FILES["deep.png"]
-    with CorpusWriter(tmp_path / "mixed", image_size=40) as writer:
-        for number in range(8):
-            image, _ = prepare_bytes(data, source="a", image_size=40, bits=16 if number % 2 else 8)
-            writer.add(
-                Pair(
-                    pair_id=f"{number}",
-                    patient_id=f"{number}",
-                    split="val",
-                    images=(image,),
-                    sentences=("One sentence.",),
-                    text="One sentence.",
-                )
-            )
-    batch = validation_batches(Corpus.open(tmp_path / "mixed"), "val", 8, 8, seed=0)[0]
+    pairs = []
+    for number in range(8):
+        image, _ = prepare_bytes(data, source="a", image_size=40, bits=16 if number % 2 else 8)
+        values = {"pair_id": f"{number}", "patient_id": f"{number}", "split": "val"}
+        pairs.append(Pair(**values, images=(image,), sentences=("One sentence.",), text="One sentence."))
+    write_pairs(tmp_path / "mixed", pairs)
+    batch = ValidationBatches(Corpus.open(tmp_path / "mixed"), "val", 8, 8, seed=0)[0]
     means = batch.images_B1SS.mean(dim=(1, 2, 3))
     assert batch.images_B1SS.max() <= 1
     assert means.std() < 0.002 < means.mean()

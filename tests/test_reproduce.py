@@ -16,8 +16,8 @@ from PIL import Image
 from convirt.data.benchmarks.retrieval_set import make_retrieval_set
 from convirt.data.benchmarks.table import benchmark_table
 from convirt.errors import InputError
+from convirt.jobs import Job
 from convirt.reproduce import small
-from convirt.reproduce.cells import Cell
 from convirt.reproduce.collecting import Figure, Filled
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import read_inputs
@@ -157,7 +157,7 @@ def test_the_page_lists_what_differs_below_its_column() -> None:
 # Cells
 
 
-def cell(calls: list[str], value: dict[str, Any], **changes: Any) -> Cell:
+def cell(calls: list[str], value: dict[str, Any], **changes: Any) -> Job:
     def work(folder: Path) -> None:
         print("said")
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def cell(calls: list[str], value: dict[str, Any], **changes: Any) -> Cell:
         if value.get("breaks"):
             raise KeyboardInterrupt
 
-    return replace(Cell(name="kind/one", work=work, inputs=lambda: value, seconds=1), **changes)
+    return replace(Job(name="kind/one", work=work, inputs=lambda: value, seconds=1, log=True), **changes)
 
 
 def test_a_cell_is_done_once_for_the_same_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,10 +294,10 @@ def test_a_reproduction_is_planned_made_and_not_made_again(
     )
     assert math.isnan(retrieval["convirt_supervised", "text-image P@5"])
     assert math.isnan(retrieval["imagenet", "image-image P@5"])
-    made = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("*.job.json")}
     with pytest.raises(InputError, match="3 of 11"):
         reproduce(["table1a", "table2"], out=out, device="cpu", **given)
-    assert made == {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    assert made == {path: path.stat().st_mtime_ns for path in out.rglob("*.job.json")}
     assert "[3/3]" in capsys.readouterr().out
 
 

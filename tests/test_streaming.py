@@ -1,6 +1,5 @@
 """Corpora that stream: the export, the order, whoever reads, and servers that fail."""
 
-import gc
 import hashlib
 import json
 import os
@@ -8,11 +7,10 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +21,26 @@ from scipy.stats import spearmanr
 from conftest import read_log, write_corpus
 from convirt import cli
 from convirt.config import PretrainConfig, ValidationConfig
-from convirt.data.corpora import Corpus
+from convirt.data.corpora import Corpus, open_corpus
 from convirt.data.loading import remote
 from convirt.data.loading.export import export
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, validation_batches
-from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, read_ahead
 from convirt.data.loading.remote import Cache, Remote
-from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients, share
-from convirt.data.loading.streaming import StreamedCorpus, open_corpus
+from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients
+from convirt.data.loading.streaming import StreamedCorpus
 from convirt.data.shards import sealed
 from convirt.errors import InputError
 from convirt.training.pretrain import pretrain
 from file_server import FileServer, serving
 from stopping import train
+
+
+def in_order_of(corpus: StreamedCorpus, disk: Corpus) -> Corpus:
+    """The corpus on disk, visited in the order in which it streams."""
+    disk = Corpus.open(disk.path)
+    disk.shards = corpus.shards
+    return disk
+
 
 SHARD_MIB = 0.03
 """About a dozen pairs of the tiny corpus."""
@@ -92,7 +97,7 @@ def test_an_export_holds_the_corpus(disk: Corpus, exported: Path) -> None:
 
 def test_shards_are_bounded_and_hold_whole_patients_of_one_split(disk: Corpus, exported: Path) -> None:
     about = json.loads((exported / "corpus.json").read_text())
-    shards = open_corpus(exported).shards  # type: ignore[union-attr]
+    shards = open_corpus(exported).shards
     sizes = disk.image_bytes()
     assert len(about["shards"]) == len(np.unique(shards)) > 30
     for number, file in enumerate(about["shards"]):
@@ -164,7 +169,7 @@ def test_nothing_is_exported_over_anything(disk: Corpus, tiny_corpus: Path, expo
         export(tiny_corpus, str(exported))
     with pytest.raises(InputError, match="shard-mib"):
         export(disk.path, str(tmp_path / "out"), shard_mib=0)
-    with pytest.raises(InputError, match="no prepared corpus"):
+    with pytest.raises(InputError, match="not a prepared corpus"):
         export(tmp_path, str(tmp_path / "out"))
 
 
@@ -224,22 +229,15 @@ def test_a_schedule_says_what_is_needed_when() -> None:
     assert Schedule(np.empty((0, 2), dtype=np.int64)).at(0).tolist() == []
 
 
-def test_shares_are_all_of_it() -> None:
-    for total in (1, 7, 32):
-        for parts in (1, 2, 3, 5):
-            slots = [slot for part in range(parts) for slot in range(total)[share(total, part, parts)]]
-            assert slots == list(range(total))
-
-
 # --- reading
 
 
 def test_streamed_batches_are_those_of_the_disk_in_the_same_order(disk: Corpus, exported: Path) -> None:
     corpus = open_corpus(exported)
-    streamed, mapped = TrainingBatches(corpus, 8, 5), TrainingBatches(disk, 8, 5, shards=corpus.shards)  # type: ignore[union-attr]
+    streamed, mapped = TrainingBatches(corpus, 8, 5), TrainingBatches(in_order_of(corpus, disk), 8, 5)
     assert all(same(streamed[step], mapped[step]) for step in (0, 1, 49, 50, 51, 163, 7))
-    one = validation_batches(corpus, "val", 30, 8, seed=0)
-    two = ValidationBatches(disk, "val", 30, 8, 0, shards=corpus.shards)  # type: ignore[union-attr]
+    one = ValidationBatches(corpus, "val", 30, 8, seed=0)
+    two = ValidationBatches(in_order_of(corpus, disk), "val", 30, 8, 0)
     assert len(one) == len(two) == 3
     assert all(same(*both) for both in zip(one, two, strict=True))
 
@@ -258,31 +256,27 @@ def test_each_pair_is_visited_once_an_epoch(disk: Corpus, exported: Path) -> Non
 @pytest.mark.parametrize("seed", [0, 1])
 def test_workers_read_the_same_batches(server: FileServer, disk: Corpus, workers: int, seed: int) -> None:
     corpus = open_corpus(f"{server.url}/corpus")
-    expected = TrainingBatches(disk, 8, seed, shards=corpus.shards)  # type: ignore[union-attr]
+    expected = TrainingBatches(in_order_of(corpus, disk), 8, seed)
     with read_ahead(TrainingBatches(corpus, 8, seed), range(40, 75), workers) as batches:
         read = list(batches)
     assert [batch.step for batch in read] == list(range(40, 75))
     assert all(same(batch, expected[batch.step]) for batch in read)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_share_the_batches_and_the_shards(disk: Corpus, exported: Path, ranks: int) -> None:
-    for corpus in (disk, open_corpus(exported)):
-        whole = TrainingBatches(corpus, 8, 0)
-        parts = [TrainingBatches(corpus, 8, 0, rank=rank, ranks=ranks) for rank in range(ranks)]
-        for step in (0, 3, 60):
-            rows = [part[step] for part in parts]
-            assert {len(row) for row in rows} == {8 // ranks}
-            assert torch.equal(torch.cat([row.images_B1SS for row in rows]), whole[step].images_B1SS)
-            assert [s for row in rows for s in row.sentences] == whole[step].sentences
-            assert np.concatenate([row.indices for row in rows]).tolist() == whole[step].indices.tolist()
-    with pytest.raises(InputError, match="cannot be shared by 3 ranks"):
-        TrainingBatches(disk, 8, 0, rank=0, ranks=3)
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_processes_share_the_batches_and_the_shards(disk: Corpus, exported: Path, parts: int) -> None:
+    corpus = open_corpus(exported)
+    train, whole = TrainingBatches(corpus, 8, 0), TrainingBatches(corpus, 8, 0)
+    for step in (0, 3, 60):
+        rows = [train.read(step, part, parts) for part in range(parts)]
+        assert torch.equal(torch.cat([row.images_B1SS for row in rows]), whole[step].images_B1SS)
+        assert [s for row in rows for s in row.sentences] == whole[step].sentences
+        assert np.concatenate([row.indices for row in rows]).tolist() == whole[step].indices.tolist()
     # Only shards that lie where two lanes meet are read twice.
-    shards = corpus.shards  # type: ignore[union-attr]
-    epoch = parts[0].epoch(0)
-    read = [np.unique(shards[epoch[:, share(8, rank, ranks)]]) for rank in range(ranks)]
-    assert sum(map(len, read)) <= len(np.unique(shards[disk.indices("train")])) + ranks - 1
+    assert corpus.shards is not None
+    cuts = [8 * part // parts for part in range(parts + 1)]
+    read = [np.unique(corpus.shards[train.epoch(0)[:, first:last]]) for first, last in pairwise(cuts)]
+    assert sum(map(len, read)) <= len(np.unique(corpus.shards[disk.indices("train")])) + parts - 1
 
 
 def test_the_same_order_again_after_a_stop_at_bounded_cost(server: FileServer, disk: Corpus) -> None:
@@ -354,7 +348,7 @@ def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:
 
 _READ = """
 import os, sys, time
-from convirt.data.loading.streaming import open_corpus
+from convirt.data.corpora import open_corpus
 before = len(os.listdir("/proc/self/task"))
 corpus = open_corpus(sys.argv[1])
 assert sum(1 for _ in corpus.reports("val")) and corpus.pair(0)
@@ -375,26 +369,6 @@ def test_reading_leaves_no_thread_of_arrow_that_could_abort_the_process_at_exit(
 # --- servers
 
 
-def test_a_forked_reader_leaves_the_connections_of_its_parent_alone(server: FileServer) -> None:
-    """Closed in the child, they would be unsubscribed from the parent's events: its next answer would take a minute."""
-    corpus = Remote(f"{server.url}/corpus")
-    data = corpus.read("corpus.json")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fsspec's thread is running: that is the point
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            status = int(corpus.read("corpus.json") != data)
-            gc.collect()
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    start = time.monotonic()
-    assert corpus.read("corpus.json") == data
-    assert time.monotonic() - start < 10
-
-
 @pytest.mark.timeout(60)
 def test_a_forked_reader_does_not_wait_for_shards_that_its_parent_was_fetching(server: FileServer) -> None:
     """The thread that fetches them is not there after the fork: nobody would ever deliver."""
@@ -412,11 +386,21 @@ def test_what_passes_is_asked_for_again(server: FileServer, disk: Corpus, caplog
     shard = sorted(server.root.glob("corpus/train-*"))[3].name
     server.faults[shard] = ["flip", "cut", 503]
     corpus = open_corpus(f"{server.url}/corpus")
-    expected = TrainingBatches(disk, 8, 0, shards=corpus.shards)  # type: ignore[union-attr]
+    expected = TrainingBatches(in_order_of(corpus, disk), 8, 0)
     with read_ahead(TrainingBatches(corpus, 8, 0), range(50), 0) as batches:
         assert all(same(batch, expected[batch.step]) for batch in batches)
     assert server.asked[shard] >= 4
     assert "503" in caplog.text
+
+
+def test_a_busy_server_is_given_the_time_that_it_asks_for(server: FileServer, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    server.faults["corpus.json"], server.retry_after = [429, 503], "7"
+    Remote(f"{server.url}/corpus").read("corpus.json")
+    server.faults["corpus.json"], server.retry_after = [429, 500], "86400"
+    Remote(f"{server.url}/corpus").read("corpus.json")
+    assert waits == [7, 7, 60, 0.02]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -539,10 +523,12 @@ def test_object_storage(disk: Corpus, monkeypatch, tmp_path: Path) -> None:
         boto3.client("s3").create_bucket(Bucket="archive")
         export(disk.path, "s3://archive/chest", shard_mib=SHARD_MIB, verify=True)
         corpus = open_corpus("s3://archive/chest")
-        expected = TrainingBatches(disk, 8, 0, shards=corpus.shards)  # type: ignore[union-attr]
+        expected = TrainingBatches(in_order_of(corpus, disk), 8, 0)
         for workers in (0, 2):
             with read_ahead(TrainingBatches(corpus, 8, 0), range(6), workers) as batches:
                 assert all(same(batch, expected[batch.step]) for batch in batches)
+        # The processes that were forked have left the connections of this one alone.
+        assert corpus.pair(5) == disk.pair(5)
         with pytest.raises(InputError, match=r"s3://archive/other/corpus\.json is missing"):
             open_corpus("s3://archive/other")
         with pytest.raises(InputError, match=r"cannot be written.*bucket does not exist"):
@@ -589,13 +575,9 @@ def test_streamed_from_a_folder_or_a_server_or_mapped_trains_the_same(
 ) -> None:
     pretrain(config, f"{server.url}/corpus", tmp_path / "web")
     pretrain(config, exported, tmp_path / "folder")
-    shards = open_corpus(exported).shards  # type: ignore[union-attr]
-
-    def ordered(kind: type) -> Callable[..., object]:
-        return lambda *arguments, **options: kind(*arguments, **options, shards=shards)
-
-    monkeypatch.setattr("convirt.methods.base.TrainingBatches", ordered(TrainingBatches))
-    monkeypatch.setattr("convirt.methods.base.validation_batches", ordered(ValidationBatches))
+    monkeypatch.setattr(
+        "convirt.data.corpora.open_corpus", lambda _: in_order_of(StreamedCorpus.open(str(exported)), disk)
+    )
     pretrain(config, disk.path, tmp_path / "disk")
     assert weights(tmp_path / "web") == weights(tmp_path / "folder") == weights(tmp_path / "disk")
 

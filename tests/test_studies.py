@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import shutil
-import time
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from convirt.analysis.studies.loss_study import loss_study
 from convirt.analysis.studies.study import study
 from convirt.analysis.studies.tasks import tasks_of
 from convirt.errors import InputError
+from convirt.jobs import hold
 from convirt.recipes import RECIPES
 from convirt.training.pretrain import pretrain
 
@@ -95,18 +94,22 @@ def test_an_interrupted_cell_goes_on_and_a_busy_one_is_left_alone(definition, tm
         study(definition, out=out)
     study(definition, out=out, collect=True)
     assert "| default | pretraining | - |" in capsys.readouterr().out
-    (out / "tau-1").mkdir()
-    other = out / "tau-1" / "claim-0001.json"
-    other.write_text(json.dumps({"machine": "elsewhere", "process": 1}))
-    study(definition, out=out)
+    with hold(out / "tau-1"):
+        study(definition, out=out)
     assert calls == [("default", False), ("default", True)]
     assert "tau 1: another process is at work" in capsys.readouterr().out
-    os.utime(other, (time.time() - 1000,) * 2)  # the other machine is taken for dead
-    with pytest.raises(InputError, match="expiry must be positive"):
-        study(definition, out=out, expiry=0)
-    study(definition, out=out, expiry=600)
+    study(definition, out=out)
     assert calls[2:] == [("tau-1", False)]
     assert "| tau 1 | done |" in capsys.readouterr().out
+
+
+def test_an_array_job_names_its_cell(definition, tmp_path, capsys):
+    with pytest.raises(InputError, match="has no cell 'tau 2'; its cells are default, tau 1"):
+        study(definition, out=tmp_path / "out", cell="tau 2")
+    study(definition, out=tmp_path / "out", cell="tau 1")
+    said = capsys.readouterr().out
+    assert "| tau 1 | done |" in said
+    assert "| default | not begun |" in said
 
 
 def test_a_failed_cell_is_told_and_the_others_go_on(definition, tmp_path, monkeypatch, capsys):
@@ -134,7 +137,7 @@ def test_another_configuration_in_the_same_folder_is_refused(definition, tmp_pat
     with pytest.raises(InputError, match="cells failed"):
         study(definition, out=tmp_path / "out")
     definition.write_text(definition.read_text().replace("temperature = 1.0", "temperature = 2.0"))
-    with pytest.raises(InputError, match="was begun with another config"):
+    with pytest.raises(InputError, match=r"with other settings \(config.objective.temperature was 1.0, is now 2.0\)"):
         study(definition, out=tmp_path / "out", retry=True)
 
 
@@ -227,7 +230,7 @@ def test_scores_against_the_loss(kept_run, shapes, tmp_path, monkeypatch):
     assert set(after) - set(before) == {out / "step-000010" / "retrieve" / "metrics.json"}
     assert all(after[path] == when for path, when in before.items())
     (tmp_path / "tasks.toml").write_text(tasks(shapes).replace("0.5", "1.0"))
-    with pytest.raises(InputError, match="another run or of other tasks"):
+    with pytest.raises(InputError, match=r"holds a study with other settings \(tasks.classify.fractions was"):
         loss_study(kept_run, tmp_path / "tasks.toml", out=out)
 
 

@@ -130,7 +130,7 @@ def test_bad_files_give_one_line(tmp_path):
     with pytest.raises(InputError, match="has no rows"):
         read_table(tmp_path / "header.csv", **read)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(InputError, match="no readable Parquet") as caught:
+    with pytest.raises(InputError, match="not a readable Parquet") as caught:
         read_table(tmp_path / "broken.parquet", **read)
     assert "\n" not in str(caught.value)
     (tmp_path / "ok.csv").write_text("image,finding,split\na.png,x,train\nb.png,y,test\n")

@@ -22,7 +22,7 @@ from convirt.config import (
     ValidationConfig,
 )
 from convirt.data.corpora import Corpus
-from convirt.data.loading.loader import Batch, TrainingBatches, validation_batches
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches
 from convirt.errors import InputError
 from convirt.methods import METHODS
 from convirt.training.logs import Display, duration
@@ -146,7 +146,7 @@ def test_validation_sees_plain_views_without_dropout_and_leaves_no_trace(
     tiny_config: Configs, tiny_corpus: Path
 ) -> None:
     trainer = make_trainer(tiny_config(precision="32-true"))
-    batches = validation_batches(Corpus.open(tiny_corpus), "val", 16, 8, 0)
+    batches = ValidationBatches(Corpus.open(tiny_corpus), "val", 16, 8, 0)
     state = {name: value.clone() for name, value in trainer.method.state_dict().items()}
     first = trainer.validate(batches)
     assert first == trainer.validate(batches)
@@ -195,7 +195,7 @@ def test_the_best_checkpoint_has_the_lowest_loss(tiny_run: Path, tiny_corpus: Pa
 
     path = tiny_run / "best" / "model.safetensors"
     load_weights(trainer.method, read_tensors(path), path)
-    figures = trainer.validate(validation_batches(Corpus.open(tiny_corpus), "val", 16, 8, 0))
+    figures = trainer.validate(ValidationBatches(Corpus.open(tiny_corpus), "val", 16, 8, 0))
     assert figures is not None
     assert figures["loss"] == pytest.approx(
         json.loads((tiny_run / "metrics.json").read_text())["best_validation_loss"], rel=1e-5
@@ -281,7 +281,7 @@ def test_what_cannot_be_trained_is_refused_and_nothing_is_left(
 ) -> None:
     out = tmp_path / "run"
     config = tiny_config()
-    refused("no prepared corpus", config, tmp_path / "none", out)
+    refused("not a prepared corpus", config, tmp_path / "none", out)
     refused("too few for a batch", tiny_config(optimiser=OptimiserConfig(batch_size=64)), tiny_corpus, out)
     refused("validation share", config, write_corpus(tmp_path / "bare", val=0), out)
     with pytest.raises(InputError, match=r"method 'magic' is unknown; known are .*convirt"):

@@ -141,6 +141,17 @@ def check_out_folder(out: str | Path) -> None:
     check_writable(out)
 
 
+def check_free(out: Path) -> None:
+    """Refuse to write over anything: `out` must be missing or an empty folder.
+
+    Raises:
+        InputError: It is neither, or cannot be written.
+    """
+    check_writable(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} exists already; remove it or choose another --out")
+
+
 _REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",

@@ -5,7 +5,6 @@ stage that is done is not done again, so a second call is quick and an interrupt
 """
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ from convirt.errors import InputError
 from convirt.evaluation.classify import classify
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
 from convirt.evaluation.retrieve import retrieve
+from convirt.jobs import Job, begin
 from convirt.recipes import demo as demo_recipe
 from convirt.training.pretrain import pretrain
 
@@ -94,24 +94,22 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
     scale = SCALES["full" if full else "small"]
     console = Console()
     _open(out, {"scale": asdict(scale), "archive_seed": archive_seed, "seed": seed, "version": __version__})
-    seconds = _seconds(out)
     stages: list[tuple[str, str, Callable[[], Any]]] = [
         ("archive", "Drawing the phantom archive", lambda: _archive(out, scale, archive_seed)),
         ("corpus", "Preparing the corpus", lambda: _prepare(out)),
-        ("convirt/metrics.json", "Pretraining", lambda: _pretrain(out, configuration(scale, seed))),
-        ("classify/metrics.json", "Linear evaluation", lambda: _classify(out)),
-        ("retrieve/metrics.json", "Retrieval", lambda: _retrieve(out)),
-        ("tsne/metrics.json", "t-SNE of the features", lambda: _tsne(out)),
-        ("saliency/metrics.json", "Saliency", lambda: _saliency(out)),
+        ("convirt", "Pretraining", lambda: _pretrain(out, configuration(scale, seed))),
+        ("classify", "Linear evaluation", lambda: _classify(out)),
+        ("retrieve", "Retrieval", lambda: _retrieve(out)),
+        ("tsne", "t-SNE of the features", lambda: _tsne(out)),
+        ("saliency", "Saliency", lambda: _saliency(out)),
     ]
-    for number, (product, title, run) in enumerate(stages, start=1):
-        done = (out / product).exists()
-        console.rule(f"[bold]{number}/{len(stages)} {title}[/bold]" + (" (done before)" if done else ""), align="left")
-        if not done:
-            started = time.monotonic()
-            run()
-            seconds[product.split("/")[0]] = round(time.monotonic() - started, 1)
-            write_json(out / "seconds.json", seconds)
+    seconds: dict[str, float] = {}
+    for number, (name, title, run) in enumerate(stages, start=1):
+        # The settings of the whole are in the stamp, so a stage that is finished stays finished.
+        stage = Job(name=name, work=lambda _, run=run: run(), inputs=dict)  # type: ignore[misc]
+        done = " (done before)" if stage.done(out) else ""
+        console.rule(f"[bold]{number}/{len(stages)} {title}[/bold]{done}", align="left")
+        seconds[name] = round(stage.run(out), 1)
     metrics = _metrics(out, seconds)
     write_json(out / "metrics.json", metrics)
     write_report(out)
@@ -122,29 +120,19 @@ def demo(out: Path = Path("runs/demo"), *, full: bool = False, archive_seed: int
 
 def _open(out: Path, settings: dict[str, Any]) -> None:
     """Take the folder, or refuse one that holds something else."""
-    stamp = out / STAMP
-    if stamp.exists():
-        if json.loads(stamp.read_text()) != settings:
-            raise InputError(
-                f"{out} holds a demo with other settings or of another version: remove it, or give another --out"
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is no demo: give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(stamp, settings)
-
-
-def _seconds(out: Path) -> dict[str, float]:
-    path = out / "seconds.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not (out / STAMP).exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a demo: give another --out")
+    begin(out, settings, stamp=STAMP, what="a demo")
 
 
 def _archive(out: Path, scale: Scale, seed: int) -> None:
-    phantom(out / "archive", patients=scale.patients, seed=seed)
+    if not (out / "archive").exists():
+        phantom(out / "archive", patients=scale.patients, seed=seed)
 
 
 def _prepare(out: Path) -> None:
+    if (out / "corpus").exists():
+        return
     prepare_archive(
         images=out / "archive" / "images",
         table=out / "archive" / "reports.csv",

@@ -1,17 +1,19 @@
 """The only engine of work that can stop and go on: a lock, a stamp of the settings, a marker for each finished job.
 
 Every long verb uses the same three parts. `hold` keeps a second process away from an output. `begin` writes what is
-being made, and refuses a folder that was begun with other settings. A `Job` leaves `job.json` in its folder once it is
-finished, with a fingerprint of everything that its result depends on; it is not done again while that is the same.
+being made, and refuses a folder that was begun with other settings. A `Job` leaves a marker once it is finished, with a
+fingerprint of everything that its result depends on; it is not done again while that is the same.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ from convirt.atomic import write_json
 from convirt.errors import InputError
 
 STAMP = "stamp.json"
-MARKER = "job.json"
 _SHOWN = 60  # characters of a setting in a message
+
+
+class Held(InputError):
+    """Another process holds the place."""
 
 
 @contextmanager
@@ -33,7 +38,7 @@ def hold(place: str | Path) -> Iterator[None]:
     lock on a file that was removed before it got hold of it, so never two processes are let in.
 
     Raises:
-        InputError: Another process holds the place.
+        Held: Another process holds the place.
     """
     place = Path(place)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +46,7 @@ def hold(place: str | Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise InputError(f"another process is writing {place}; wait until it has finished") from None
+        raise Held(f"another process is writing {place}; wait until it has finished") from None
     try:
         yield
     finally:
@@ -103,47 +108,88 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A piece of work with a folder of its own, done once for the same inputs."""
+    """A piece of work with a folder of its own, done once for the same inputs.
+
+    Once it is finished, `NAME.job.json` beside the folder says so, with the fingerprint of the inputs.
+    """
 
     name: str
     """Its folder, below that of all jobs."""
-    work: Callable[[Path], None]
-    """Does it in the folder, and goes on where it was interrupted if it can."""
+    work: Callable[[Path], Any]
+    """Does it in the folder, and goes on where it was interrupted."""
     inputs: Callable[[], Mapping[str, Any]]
     """What the result depends on, as JSON values; raises `FileNotFoundError` while another job has yet to make it."""
+    seconds: float = 0.0
+    """How long it should take."""
     keep: bool = False
     """Refuse to replace a result of other inputs, because it is too expensive to discard (a pretraining)."""
+    log: bool = False
+    """Send what the work prints to `NAME.log` beside the folder."""
 
     def done(self, folder: Path) -> bool:
         """Whether the job's folder below `folder` holds the result of these inputs."""
         try:
-            return _finished(folder / self.name) == fingerprint(self.inputs())
+            return self._marker(folder).get("fingerprint") == fingerprint(self.inputs())
         except FileNotFoundError:
             return False
+
+    def took(self, folder: Path) -> float:
+        """Seconds that the finished work took; 0 if it is not known."""
+        return float(self._marker(folder).get("seconds", 0.0))
 
     def run(self, folder: Path) -> float:
         """Do the work unless it is done; gives the seconds that it took, now or then.
 
         Raises:
-            InputError: Another process is at it, or a result of other inputs must not be replaced.
+            Held: Another process is at it.
+            InputError: The work cannot be done, or a result of other inputs must not be replaced.
         """
         own = folder / self.name
         with hold(own):
-            wanted, found = fingerprint(self.inputs()), _finished(own)
+            wanted, found = fingerprint(self.inputs()), self._marker(folder).get("fingerprint")
             if found == wanted:
-                return float(read_json(own / MARKER).get("seconds", 0.0))
+                return self.took(folder)
             if found is not None:
                 if self.keep:
                     raise InputError(f"{own} holds a run with other settings or data; remove it, or give another --out")
-                shutil.rmtree(own)
+                shutil.rmtree(own, ignore_errors=True)
             started = time.monotonic()
-            self.work(own)
+            with self._logged(own):
+                self.work(own)
             seconds = time.monotonic() - started
-            write_json(own / MARKER, {"fingerprint": wanted, "seconds": round(seconds, 1)})
+            write_json(_marker_path(own), {"fingerprint": wanted, "seconds": round(seconds, 1)})
             return seconds
 
+    def _marker(self, folder: Path) -> dict[str, Any]:
+        found = read_json(_marker_path(folder / self.name))
+        return found if isinstance(found, dict) else {}
 
-def _finished(folder: Path) -> str | None:
-    """The fingerprint that a finished job left in its folder."""
-    found = read_json(folder / MARKER)
-    return str(found["fingerprint"]) if isinstance(found, dict) and "fingerprint" in found else None
+    @contextmanager
+    def _logged(self, own: Path) -> Iterator[None]:
+        if not self.log:
+            yield
+            return
+        # Beside the folder: a run's own folder has to be empty when it starts.
+        log = own.with_name(f"{own.name}.log")
+        with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            yield
+
+
+def _marker_path(own: Path) -> Path:
+    return own.with_name(f"{own.name}.job.json")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, remembered while its size and time of change stay the same.
+
+    Raises:
+        FileNotFoundError: It is not there yet.
+    """
+    about = os.stat(path)
+    return _sha256(str(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ DRAWS_PER_IMAGE = 12
 ATTEMPTS = 10
 """How often a crop of another shape than a square is drawn until it lies inside the image, as torchvision has it."""
 EXTRA_DRAWS = 2 * ATTEMPTS + 2
-"""Further draws per image for crops that are no squares, and for transformations that are left out at random."""
+"""Further draws per image for crops that are not square, and for transformations that are left out at random."""
 SMALLEST_SIGMA = 1e-3
 """Below this the Gaussian is one pixel wide in float32; it stands for 0, which would divide by zero."""
 

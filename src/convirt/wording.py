@@ -39,12 +39,18 @@ def fold(boxed: str, prog: str) -> str:
 
 
 def _plainly(said: str, whole: str) -> str:
-    """What tyro says of a list of numbers, or of one or none, without its types."""
-    if not (option := re.match(r"([\w.-]+): (?:no type matching|Could not find valid parse)", said)):
+    """What tyro says of a number, of several, or of one or none, without the names of Python's types."""
+    said = re.sub(r"invalid literal for int\(\) with base 10: (?='.*')", "not a whole number: ", said)
+    said = said.replace("could not convert string to float: ", "not a number: ")
+    if not (
+        option := re.match(
+            r"([\w.-]+): (?:no type matching|Could not find valid parse|Could not parse arguments)", said
+        )
+    ):
         return said
-    given = re.search(r"(?:instantiated from|for arguments:) \[(.*?)\]", said)
+    given = re.search(r"(?:instantiated from|for arguments:|parse arguments) \[(.*?)\]", said)
     values = re.findall(r"'((?:[^'\\]|\\.)*)'", given[1]) if given else []
-    wanted = re.search(rf"{re.escape(option[1])} [^()]*?(INT|FLOAT)", whole)
+    wanted = re.search(rf"{re.escape(option[1])} [^()]*?(INT\|FLOAT|INT|FLOAT)", whole)
     if not wanted or not values:
         return said
     for value in values:

@@ -27,7 +27,7 @@ AtLeast0 = Annotated[int, Within("[0, inf)")]
 Steps = int | float
 """A number of steps, or as a decimal number a share of the run's, so that a shorter run has the same schedule."""
 OBJECTIVES: "dict[str, type[Objective]]" = {}
-"""The objective of each method, by its name. Each enters itself where it is defined; `convirt.recipes` imports all."""
+"""The objective of each method, by its name, entered where it is defined; `convirt.recipes` imports them all."""
 
 
 @dataclass(frozen=True, kw_only=True)

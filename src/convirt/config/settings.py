@@ -78,7 +78,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, limit in _limits(type(self)).items():  # type: ignore[arg-type]
             value = getattr(self, name)
-            what = f"be a range in {limit.interval}" if isinstance(value, tuple) else str(limit)
+            what = f"be a range of rising numbers in {limit.interval}" if isinstance(value, tuple) else str(limit)
             require(value is None or value in limit, f"{self.section}{name} must {what}, got {value}")
 
     @classmethod

@@ -57,7 +57,7 @@ def split_by_patient(patients: Iterable[str], *, seed: int, val_share: float, te
     the archive moves few others. A share above 0 gets at least one patient if there are three or more.
 
     Raises:
-        InputError: The shares are no shares, or leave nothing for training.
+        InputError: A share is out of range, or they leave nothing for training.
     """
     if not (0 <= val_share < 1 and 0 <= test_share < 1 and val_share + test_share < 1):
         raise InputError(f"val_share {val_share} and test_share {test_share} must be 0 or more and below 1 together")

@@ -1,22 +1,41 @@
 """Source tables: CSV (also gzipped, tab- or semicolon-separated) or Parquet, every value as text.
 
-Nothing is guessed: an identifier `007` stays `007`, and a row that does not fit its header is set aside by name. A
-table is read in one pass; a large one lies in a temporary file then, mapped, so that reports cost no memory.
+Nothing is guessed: an identifier `007` stays `007`, and a row that does not fit its header is set aside by name. The
+rows lie in a temporary file without a name, mapped, so that a large table costs no memory.
 """
 
-import hashlib
-from collections.abc import Sequence
+import codecs
+import csv
+import difflib
+import gzip
+import io
+import mmap
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
-from convirt.data.rowsets import Spool, csv_rows, parquet_rows
+from convirt.data.shards import file_sha256
 from convirt.errors import InputError
+
+_ROWS_AT_ONCE = 4096
+_LONGEST_CELL = 16 * 2**20
+"""Characters; a longer cell comes of quotes that are never closed."""
+
+Text = mmap.mmap | bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +47,7 @@ class Table:
     sha256: str
     """Hash of the file's bytes."""
     rows: pa.Table
-    """Values as text, missing ones empty; a large table is mapped from disk."""
-    numbers: np.ndarray
-    """Number of each row, from 1, the header not counted, int64 [rows]."""
+    """Values as text, missing ones empty; mapped from disk."""
     malformed: dict[int, str]
     """Rows that do not fit the header: number, and what is wrong with them. They are not in `rows`."""
     notes: tuple[str, ...] = ()
@@ -43,6 +60,11 @@ class Table:
     def header(self) -> list[str]:
         """Names of the columns."""
         return self.rows.column_names
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """Number of each row, from 1, the header not counted, int64 [rows]."""
+        return np.setdiff1d(np.arange(1, len(self.rows) + len(self.malformed) + 1), list(self.malformed))
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -59,42 +81,71 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> Table:
         encoding: Of the CSV's text.
 
     Raises:
-        InputError: The file is missing, empty, no Parquet, not in this encoding, or breaks off inside quotes.
+        InputError: The file is missing, empty, not Parquet, not in this encoding, or breaks off inside quotes.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise InputError(f"table {path} cannot be read ({error.strerror}); check the path") from error
+    notes: list[str] = []
     malformed: dict[int, str] = {}
-    is_parquet = path.suffix.lower() in (".parquet", ".pq")
-    source = parquet_rows(path) if is_parquet else csv_rows(path, encoding)
-    header = source.header
-    notes = list(source.notes)
-    if spaced := [name for name in header if name != name.strip()]:
-        header = [name.strip() for name in header]
-        notes.append(f"white space removed around {len(spaced)} column names")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        rows = _read_parquet(path)
+    else:
+        try:
+            rows, malformed, delimiter = _read_csv(path, encoding)
+        except UnicodeDecodeError as error:
+            raise _bad_byte(path, encoding, error) from error
+        notes += [f"columns are separated by {delimiter!r}"] * (delimiter != ",")
+    header = [name.strip() for name in rows.column_names]
+    if spaced := sum(name != given for name, given in zip(header, rows.column_names, strict=True)):
+        notes.append(f"white space removed around {spaced} column names")
     if twice := [name for place, name in enumerate(header) if name in header[:place]]:
         raise InputError(f"table {path.name} has two columns named {twice[0]!r}; rename one")
-    with Spool(header) as spool:
-        for number, cells, problem in source.rows:
-            if problem:
-                malformed[number] = problem
-            else:
-                spool.add(number, cells)
-        rows, numbers = spool.finish()
     if not len(rows) and not malformed:
         raise InputError(f"table {path.name} has no rows; give a table with a header and at least one row")
-    return Table(name=path.name, sha256=digest, rows=rows, numbers=numbers, malformed=malformed, notes=tuple(notes))
+    rows = rows.rename_columns(header)
+    return Table(name=path.name, sha256=digest, rows=rows, malformed=malformed, notes=tuple(notes))
 
 
-def require_columns(table: Table, names: Sequence[str]) -> None:
-    """Raise an `InputError` that lists the columns there, if one of `names` is not among them."""
+def read_frame(
+    path: str | Path, named: Sequence[tuple[str, str]] = (), where: Sequence[str] = ()
+) -> tuple[pd.DataFrame, str]:
+    """Read a table in which every row has to fit the header.
+
+    Args:
+        path: As for `read_table`.
+        named: Columns that it must have, each after the option that names it (empty if none does); others come as well.
+        where: Filters, as for `passing_rows`.
+
+    Returns:
+        The rows that pass, as text without white space around it, their numbers as index; the hash of the file.
+
+    Raises:
+        InputError: No such table, column or row, or a row that does not fit the header.
+    """
+    table = read_table(path)
+    if table.malformed:
+        row, problem = next(iter(table.malformed.items()))
+        raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
+    for option, column in named:
+        require_columns(table, [column], option=option)
+    frame = table.frame[passing_rows(table, where)]
+    return frame.apply(lambda column: column.str.strip()), table.sha256
+
+
+def require_columns(table: Table, names: Sequence[str], *, option: str = "") -> None:
+    """Raise an `InputError` that lists the columns there, if one of `names` (given by an option) is not among them."""
     for name in names:
         if name not in table.header:
-            there = ", ".join(table.header)
-            raise InputError(f"table {table.name} has no column {name!r}; its columns are: {there}")
+            lowered = {there.lower(): there for there in table.header}
+            close = difflib.get_close_matches(name.lower(), lowered, n=1)
+            meant = f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+            raise InputError(
+                f"{option}{': ' if option else ''}table {table.name} has no column {name!r}{meant}; its columns are: "
+                f"{', '.join(table.header)}"
+            )
 
 
 def row_of(column: pd.Series, value: object) -> str:
@@ -102,16 +153,11 @@ def row_of(column: pd.Series, value: object) -> str:
     return f"row {int(column.index[column == value][0])}"
 
 
-def select_rows(table: Table, where: Sequence[str]) -> pd.Series:
-    """Return, for each row of the frame, whether it passes every filter, as `passing_rows`."""
-    return pd.Series(passing_rows(table, where), index=table.frame.index)
-
-
 def passing_rows(table: Table, where: Sequence[str]) -> np.ndarray:
     """Return, for each row, whether it passes every filter `column=value1,value2`, bool [rows].
 
     Raises:
-        InputError: A filter has no `=`, names no column, or no row passes it.
+        InputError: A filter has no `=`, names an unknown column, or no row passes it.
     """
     passes = np.ones(len(table), dtype=bool)
     for condition in where:
@@ -128,3 +174,181 @@ def passing_rows(table: Table, where: Sequence[str]) -> np.ndarray:
     if where and not passes.any():
         raise InputError(f"no row of {table.name} passes all filters together: {'; '.join(where)}")
     return passes
+
+
+def _spool(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Keep rows in a file without a name, and map it."""
+    with tempfile.TemporaryFile() as file:
+        with pa.ipc.new_stream(file, schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+        return pa.ipc.open_stream(pa.py_buffer(_map(file))).read_all()
+
+
+def _map(file: IO[bytes]) -> Text:
+    file.flush()
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+
+
+def _text_schema(header: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in header])
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        file = pq.ParquetFile(path)
+        whole, schema = _whole_numbers(file), _text_schema(file.schema_arrow.names)
+        batches = (
+            pa.record_batch([_as_text(*column) for column in zip(batch.columns, whole, strict=True)], schema=schema)
+            for batch in file.iter_batches(_ROWS_AT_ONCE)
+        )
+        return _spool(schema, batches)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"table {path.name} is not a readable Parquet file ({str(error).splitlines()[0]}); write it anew"
+        ) from error
+
+
+def _whole_numbers(file: pq.ParquetFile) -> list[bool]:
+    """For each column, whether it holds floats that are all whole: identifiers become floats when one is missing."""
+    floats = {field.name for field in file.schema_arrow if pa.types.is_floating(field.type)}
+    if floats:
+        for batch in file.iter_batches(columns=sorted(floats)):
+            for name in set(floats):
+                values = batch.column(name).drop_null().to_numpy(zero_copy_only=False)
+                if not all(float(value).is_integer() for value in values[~np.isnan(values)]):
+                    floats.discard(name)
+    return [name in floats for name in file.schema_arrow.names]
+
+
+def _as_text(column: pa.Array, whole: bool) -> pa.Array:
+    values = column.to_pylist()
+    if pa.types.is_floating(column.type):
+        values = [None if v is None or v != v else int(v) if whole else v for v in values]  # 12.0 was 12
+    return pa.array(["" if value is None else str(value) for value in values], pa.string())
+
+
+def _read_csv(path: Path, encoding: str) -> tuple[pa.Table, dict[int, str], str]:
+    """Read a CSV file: its rows, those that do not fit the header with what is wrong with them, and its delimiter.
+
+    Arrow reads a table in which every row fits. If one does not, `csv` reads the table anew to name each such row.
+    """
+    text = _as_utf8(path, encoding)
+    with _decoded(text) as lines:
+        first = lines.readline(_LONGEST_CELL)
+    delimiter = "," if "," in first else next((mark for mark in "\t;" if mark in first), ",")
+    malformed: dict[int, str] = {}
+    with _decoded(text) as lines:
+        records = _records(lines, delimiter, path)
+        _, header, _ = next(records, (0, [], ""))
+        if not any(cell.strip() for cell in header):
+            raise InputError(f"table {path.name} is empty; give a table with a header and at least one row")
+        schema = _text_schema(header)
+        if _quotes_are_closed(text, delimiter):
+            try:
+                return _spool(schema, _arrow_batches(text, delimiter, schema)), malformed, delimiter
+            except pa.ArrowInvalid:
+                pass  # a row that does not fit, a byte that is not UTF-8, or a very long cell
+        return _spool(schema, _fitting_batches(records, schema, malformed)), malformed, delimiter
+
+
+def _as_utf8(path: Path, encoding: str) -> Text:
+    """Map the text of a file as UTF-8: the file itself, or a copy without a name that is unpacked and encoded anew."""
+    packed = path.suffix.lower() == ".gz"
+    try:
+        codec = codecs.lookup(encoding).name
+        if codec == "utf-8" and not packed:
+            with path.open("rb") as file:
+                return _map(file)
+        with tempfile.TemporaryFile() as copy, _open(path) as raw, io.TextIOWrapper(raw, codec, newline="") as lines:
+            while part := lines.read(2**20):
+                copy.write(part.encode())
+            return _map(copy)
+    except LookupError as error:
+        raise InputError(f"there is no text encoding {encoding!r}; try utf-8, cp1252 or latin-1") from error
+    except UnicodeDecodeError:
+        raise
+    except UnicodeError as error:
+        raise InputError(f"table {path.name} is not {encoding} ({error}); name its encoding with --encoding") from error
+    except (OSError, EOFError, zlib.error) as error:
+        what = "not a complete gzip file" if packed else "not readable to its end"
+        raise InputError(f"table {path.name} is {what} ({error}); copy it again") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _decoded(text: Text) -> io.TextIOWrapper:
+    return io.TextIOWrapper(pa.BufferReader(text), "utf-8-sig", newline="")
+
+
+def _quotes_are_closed(text: Text, delimiter: str) -> bool:
+    """Whether each quoted cell ends with its closing quote. Arrow reads over one that does not, and swallows rows."""
+    other = rf"[^{delimiter}\r\n]".encode()
+    quoted = re.compile(rb'"(?<!%b")[^"]*+(?:""[^"]*+)*+("(?!%b))?' % (other, other))
+    return all(cell[1] for cell in quoted.finditer(text))
+
+
+def _arrow_batches(text: Text, delimiter: str, schema: pa.Schema) -> Iterable[pa.RecordBatch]:
+    return pa_csv.open_csv(
+        pa.BufferReader(text),
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=_LONGEST_CELL),
+        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(column_types=schema),
+    )
+
+
+def _fitting_batches(
+    records: Iterator[tuple[int, list[str], str]], schema: pa.Schema, malformed: dict[int, str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that fit the header, and enter the others in `malformed`."""
+
+    def fitting() -> Iterator[list[str]]:
+        for number, (line, cells, problem) in enumerate(records, start=1):
+            if problem or len(cells) != len(schema):
+                malformed[number] = f"line {line}: {problem or f'{len(cells)} cells, the header has {len(schema)}'}"
+            else:
+                yield cells
+
+    rows = fitting()
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema=schema)
+
+
+def _records(lines: Iterable[str], delimiter: str, path: Path) -> Iterator[tuple[int, list[str], str]]:
+    """Yield line, cells and problem of each record that is not blank."""
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line, cells, problem = reader.line_num + 1, [], ""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problem = str(error)
+            if "unexpected end" in problem or "field limit" in problem:
+                raise InputError(
+                    f"table {path.name}: quotes opened in the row at line {line} are never closed; repair that row"
+                ) from error
+        if cells or problem:
+            yield line, cells, problem
+
+
+def _bad_byte(path: Path, encoding: str, error: UnicodeDecodeError) -> InputError:
+    """Name the place where a table stops being in its encoding: the decoder knows only the place in its block."""
+    where, offset = "", 0
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError as found:
+                place = offset + found.start
+                where = f", line {number}: byte 0x{line[found.start]:02x} at offset {place} is not {encoding}"
+                break
+            offset += len(line)
+    return InputError(
+        f"table {path.name}{where or f' is not {encoding} ({error.reason})'}; save the table as UTF-8 or name its "
+        "encoding, for example --encoding cp1252"
+    )

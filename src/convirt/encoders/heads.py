@@ -25,10 +25,6 @@ class Projection(nn.Sequential):
         self.in_dim = in_dim
         self.dim = config.dim
 
-    def forward(self, features_BI: Tensor) -> Tensor:
-        """Project features into the shared space."""
-        return super().forward(features_BI)
-
 
 class PairHead(nn.Sequential):
     """Is this text the image's own? An MLP of one hidden layer over the two projections, laid side by side.

@@ -105,7 +105,7 @@ def checkpoint_folder(path: Path) -> Path | None:
     """The checkpoint with a text encoder at `path` (a checkpoint folder, or a run, of which `best/` is taken).
 
     Returns:
-        Its folder; None if `path` is no checkpoint and no run, but perhaps a Hugging Face model.
+        Its folder; None if `path` is neither a checkpoint nor a run, but perhaps a Hugging Face model.
 
     Raises:
         InputError: It is a run or a checkpoint, but has no text encoder, or none yet.

@@ -32,7 +32,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, model: Any, tokenizer: Any, config: TextEncoderConfig) -> None:
         super().__init__()
-        # BERT's pooler is no part of f_u: it would be a trained tensor that never gets a gradient.
+        # BERT's pooler is not a part of f_u: it would be a trained tensor that never gets a gradient.
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
         self.model: Any = model

@@ -92,7 +92,7 @@ def read_prompts(source: str | Path) -> PromptSet:
         raise InputError(f"there are no prompts at {path}; give a file, or a built-in set: {', '.join(BUILT_IN)}")
     if path.suffix.lower() == ".toml":
         return _from_toml(path.read_bytes(), str(path))
-    from convirt.evaluation.inputs.table import read_frame
+    from convirt.data.tables import read_frame
 
     frame, digest = read_frame(path, [("", "label"), ("", "role"), ("", "text")])
     roles = frame["role"].str.lower()

@@ -219,7 +219,7 @@ def _chosen(table: "LabelledTable", split_column: str | None, split: str) -> "La
 
 def _read_queries(path: Path, text_column: str, label_column: str | None) -> _Queries:
     """Texts and classes of the text queries."""
-    from convirt.evaluation.inputs.table import read_frame
+    from convirt.data.tables import read_frame
 
     assert label_column is not None, "checked by the caller"
     named = [("--query-text-column", text_column), ("--query-label-column", label_column)]

@@ -8,16 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from convirt import transforms
 from convirt.config import Objective, PretrainConfig
-from convirt.data.corpora import Corpus
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed, validation_batches
-from convirt.data.loading.streaming import StreamedCorpus
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.encoders import (
     ImageEncoder,
     TextEncoder,
@@ -26,8 +25,6 @@ from convirt.encoders import (
     load_image_encoder,
     load_text_encoder,
 )
-
-AnyCorpus = Corpus | StreamedCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +64,6 @@ class Method(nn.Module):
     objective_class: ClassVar[type[Objective]]
     """The constants of its equations, a dataclass of settings."""
     criterion: ClassVar[Criterion] = LOSS
-    shared_space: ClassVar[bool] = False
-    """Whether `image_projection`, `text_encoder` and `text_projection` stand beside `image_encoder`, so that images
-    and texts can be compared."""
 
     image_encoder: ImageEncoder | None
     """f_v, what pretraining is for; None for a method that trains a text encoder alone."""
@@ -86,7 +80,8 @@ class Method(nn.Module):
 
         Args:
             config: The run's configuration.
-            folder: A checkpoint folder whose architecture files to build from, instead of reading initial weights.
+            folder: A checkpoint folder whose architecture files to build from, instead of reading initial weights; its
+                state dict is yet to be loaded.
             corpus: The corpus of a run that starts, for what has to be learnt from it first, such as a vocabulary;
                 that then belongs to what `save_architecture` writes.
 
@@ -140,11 +135,6 @@ class Method(nn.Module):
         return parts
 
     @classmethod
-    def from_folder(cls, config: PretrainConfig, folder: Path) -> Self:
-        """Build the architecture of a checkpoint folder; its state dict is yet to be loaded."""
-        return cls(config, folder=folder)
-
-    @classmethod
     def training_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> TrainingBatches:
         """The batches that `loss` is given in training."""
         return TrainingBatches(corpus, config.optimiser.batch_size, config.seed)
@@ -152,7 +142,7 @@ class Method(nn.Module):
     @classmethod
     def validation_batches(cls, corpus: AnyCorpus, config: PretrainConfig) -> ValidationBatches:
         """The fixed batches that `evaluate` is given."""
-        return validation_batches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
+        return ValidationBatches(corpus, "val", config.validation.pairs, config.optimiser.batch_size, config.seed)
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
@@ -177,7 +167,7 @@ class Method(nn.Module):
         return {"loss": sum(losses) / len(losses)}
 
     def save_architecture(self, folder: Path) -> None:
-        """Write into `folder` all that `from_folder` needs besides the configuration: here that of the encoders."""
+        """Write into `folder` all that building from it needs besides the configuration: here that of the encoders."""
         for name in ("image_encoder", "text_encoder"):
             if (encoder := getattr(self, name, None)) is not None:
                 encoder.save_architecture(folder)
@@ -190,10 +180,6 @@ class Method(nn.Module):
             return transforms.plain_view(images_B1SS, config.size)
         parameters = transforms.draw_parameters(config, len(images_B1SS), images_B1SS.shape[-1], generator)
         return transforms.apply(images_B1SS, parameters, config)
-
-    def forward(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
-        """The same as `loss`, for wrappers that act on `forward`."""
-        return self.loss(batch, generator)
 
     def parameters_to_train(self) -> dict[str, nn.Parameter]:
         """Name and tensor of each trained parameter: exactly what the optimiser gets."""

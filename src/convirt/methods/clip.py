@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from convirt.data.loading.loader import Batch
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import LearnedTemperatureTowers, agreement
 from convirt.objectives import scaled_contrastive_loss
 from convirt.recipes.image_and_text import LearnedTemperatureObjective

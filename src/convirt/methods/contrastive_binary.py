@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
 from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.encoders import PairHead
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus, encode_sentences, encode_views
+from convirt.methods.base import encode_sentences, encode_views
 from convirt.methods.two_towers import TwoTowers
 from convirt.objectives import binary_pair_loss, draw_fakes
 from convirt.recipes.image_and_text import BinaryObjective

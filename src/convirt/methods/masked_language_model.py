@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
 from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus, Method
+from convirt.methods.base import Method
 from convirt.objectives import hide_pieces, masked_language_loss
 from convirt.recipes.image_and_text import MaskedLanguageObjective
 

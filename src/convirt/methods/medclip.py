@@ -1,4 +1,4 @@
-"""MedCLIP: images and texts that are no pairs, matched by what they are about (Wang et al. 2022).
+"""MedCLIP: images and texts that are not pairs, matched by what they are about (Wang et al. 2022).
 
 Shapes: B images and B texts in the batch, C classes of findings, D size of the shared space.
 """
@@ -18,10 +18,9 @@ from convirt.data.findings import (
     load_findings_lexicon,
     parse_findings_lexicon,
 )
-from convirt.data.loading.decoupled import DecoupledBatches
-from convirt.data.loading.loader import Batch, TrainingBatches
+from convirt.data.loading.loader import Batch, DecoupledBatches, TrainingBatches
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus
 from convirt.methods.two_towers import LearnedTemperatureTowers
 from convirt.objectives import matching_entropy, semantic_matching_loss
 from convirt.recipes.image_and_text import SemanticMatchingObjective

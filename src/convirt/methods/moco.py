@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus, encode_views
+from convirt.methods.base import encode_views
 from convirt.methods.simclr import TwoViews
 from convirt.objectives import queue_contrastive_loss
 from convirt.recipes.image_only import MoCoObjective

@@ -1,16 +1,12 @@
 """SigLIP: a sigmoid loss over all pairs of a batch, with a learned temperature and bias (Zhai et al. 2023)."""
 
 import math
-from collections.abc import Collection
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from convirt.config import PretrainConfig
 from convirt.data.loading.loader import Batch
-from convirt.methods.base import AnyCorpus
-from convirt.methods.two_towers import TwoTowers, agreement
+from convirt.methods.two_towers import LearnedTemperatureTowers, agreement
 from convirt.objectives import sigmoid_pair_loss
 from convirt.recipes.siglip import SigLIPObjective
 
@@ -29,30 +25,17 @@ class ScaleAndBias(nn.Module):
         return 1 / self.log_scale.exp().item()
 
 
-class SigLIP(TwoTowers):
-    """v and u whose every pair in the batch is called real or not on its own (section 3.2)."""
+class SigLIP(LearnedTemperatureTowers):
+    """v and u whose every pair in the batch is called real or not on its own (section 3.2).
+
+    The paper is silent on weight decay of the temperature and the bias; here they have none, as in CLIP.
+    """
 
     title = "SigLIP"
     objective_class = SigLIPObjective
     objective: SigLIPObjective
-
-    def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
-        """Build both towers, the temperature and the bias."""
-        super().build(folder, corpus)
-        self.temperature = ScaleAndBias(self.objective)
-
-    @classmethod
-    def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
-        """The encoders, their projections, the temperature and the bias (see `Method.inference_parts`)."""
-        parts = super().inference_parts(config, folder, held)
-        if "temperature" in held:
-            assert isinstance(config.objective, SigLIPObjective)
-            parts["temperature"] = ScaleAndBias(config.objective)
-        return parts
-
-    def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether weight decay acts on a parameter: on weights alone, as in CLIP (the paper is silent)."""
-        return parameter.ndim > 1
+    temperature_class = ScaleAndBias
+    temperature: ScaleAndBias
 
     def loss(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """The sigmoid loss of one batch (see `Method.loss`).

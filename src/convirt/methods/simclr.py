@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.records import AnyCorpus
 from convirt.encoders import ImageEncoder, Projection
-from convirt.methods.base import AnyCorpus, Method, encode_views
+from convirt.methods.base import Method, encode_views
 from convirt.objectives import nt_xent_loss
 from convirt.recipes.image_only import TwoViewsObjective
 

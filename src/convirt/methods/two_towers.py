@@ -7,15 +7,17 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
+from convirt.data.records import AnyCorpus
 from convirt.encoders import ImageEncoder, Projection, TextEncoder
 from convirt.errors import InputError
-from convirt.methods.base import AnyCorpus, Method, encode_sentences, encode_views
+from convirt.methods.base import Method, encode_sentences, encode_views
 from convirt.recipes.image_and_text import LearnedTemperatureObjective
 
 
@@ -24,7 +26,6 @@ class TwoTowers(Method):
 
     image_encoder: ImageEncoder
     text_encoder: TextEncoder
-    shared_space = True
 
     def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build f_v, f_u, g_v and g_u from initial weights, or from the architecture files of a checkpoint folder.
@@ -94,20 +95,20 @@ class LearnedTemperature(nn.Module):
 class LearnedTemperatureTowers(TwoTowers):
     """Two towers with a learned temperature, whose gains, biases and temperature do not decay (CLIP, 2.5)."""
 
-    objective: LearnedTemperatureObjective
+    temperature_class: ClassVar[type[nn.Module]] = LearnedTemperature
+    """Makes the temperature of the method's objective; its `tau` is the model's."""
 
     def build(self, folder: Path | None, corpus: AnyCorpus | None) -> None:
         """Build both towers and the temperature."""
         super().build(folder, corpus)
-        self.temperature = LearnedTemperature(self.objective)
+        self.temperature = self.temperature_class(self.objective)
 
     @classmethod
     def inference_parts(cls, config: PretrainConfig, folder: Path, held: Collection[str]) -> dict[str, nn.Module]:
         """The encoders, their projections and the temperature (see `Method.inference_parts`)."""
         parts = super().inference_parts(config, folder, held)
         if "temperature" in held:
-            assert isinstance(config.objective, LearnedTemperatureObjective)
-            parts["temperature"] = LearnedTemperature(config.objective)
+            parts["temperature"] = cls.temperature_class(config.objective)
         return parts
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:

@@ -30,7 +30,7 @@ def bidirectional_contrastive_loss(
         would lose small differences of similarity that the temperature then multiplies.
 
     Raises:
-        ValueError: The two matrices differ in shape, are empty or are no matrices, or a constant is out of range.
+        ValueError: The two matrices differ in shape, are empty or are not matrices, or a constant is out of range.
     """
     if temperature <= 0 or not 0 <= weight <= 1:
         raise ValueError(f"temperature must be positive and weight in [0, 1], got {temperature} and {weight}")
@@ -58,7 +58,7 @@ def scaled_contrastive_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor) -> Tensor
         The scalar loss, in float32 or better.
 
     Raises:
-        ValueError: The two matrices differ in shape, are empty or are no matrices.
+        ValueError: The two matrices differ in shape, are empty or are not matrices.
     """
     with torch.autocast(device_type=v_ND.device.type, enabled=False):
         logits_NN = scale * cosine_similarities(v_ND, u_ND)
@@ -83,7 +83,7 @@ def sigmoid_pair_loss(v_ND: Tensor, u_ND: Tensor, scale: Tensor, bias: Tensor) -
         The scalar loss, in float32 or better.
 
     Raises:
-        ValueError: The two matrices differ in shape, are empty or are no matrices.
+        ValueError: The two matrices differ in shape, are empty or are not matrices.
     """
     with torch.autocast(device_type=v_ND.device.type, enabled=False):
         logits_NN = scale * cosine_similarities(v_ND, u_ND) + bias
@@ -100,7 +100,7 @@ def semantic_matching_loss(
     *,
     target_temperature: float = 1.0,
 ) -> Tensor:
-    """The semantic matching loss of MedCLIP (Wang et al. 2022, section 3.4), for images and texts that are no pairs.
+    """The semantic matching loss of MedCLIP (Wang et al. 2022, section 3.4), for images and texts that are not pairs.
 
     With s_ij the cosine similarity of the findings of image i and of text j, and z_ij that of their vectors::
 
@@ -162,7 +162,7 @@ def nt_xent_loss(first_ND: Tensor, second_ND: Tensor, temperature: float = 0.1) 
         The scalar loss, in float32 or better.
 
     Raises:
-        ValueError: The matrices differ in shape, are empty or are no matrices, or the temperature is not positive.
+        ValueError: The matrices differ in shape, are empty or are not matrices, or the temperature is not positive.
     """
     if temperature <= 0 or first_ND.shape != second_ND.shape:
         raise ValueError(
@@ -216,7 +216,7 @@ def cosine_similarities(a_ND: Tensor, b_ND: Tensor) -> Tensor:
     """<a_i, b_k> for all i and k, [N, N], in float32 or better; call it outside of autocast.
 
     Raises:
-        ValueError: The two matrices differ in shape, are empty or are no matrices.
+        ValueError: The two matrices differ in shape, are empty or are not matrices.
     """
     if a_ND.ndim != 2 or a_ND.shape != b_ND.shape or a_ND.shape[0] == 0:
         raise ValueError(f"expected two equal, nonempty N x D matrices, got {tuple(a_ND.shape)}, {tuple(b_ND.shape)}")

@@ -47,7 +47,7 @@ class LearnedTemperatureObjective(Objective, method="clip"):
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticMatchingObjective(LearnedTemperatureObjective, method="medclip"):
-    """MedCLIP: texts and images that are no pairs, matched by their findings (Wang et al. 2022, section 3.4)."""
+    """MedCLIP: texts and images that are not pairs, matched by their findings (Wang et al. 2022, section 3.4)."""
 
     lexicon: str = "en"
     """How findings are worded: `en`, or the path of a TOML file (`data/findings/en.toml` tells the form)."""

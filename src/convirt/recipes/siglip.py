@@ -1,12 +1,12 @@
 """SigLIP (Zhai et al. 2023): the constants of its equation, and its recipes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-from convirt.config import Objective, OptimiserConfig, PretrainConfig, ProjectionConfig, ValidationConfig
+from convirt.config import Objective, PretrainConfig
 from convirt.config.settings import Positive, Within
 from convirt.recipes.convirt import at_demo_scale
-from convirt.recipes.image_and_text import CROP_ALONE, NEVER
+from convirt.recipes.image_and_text import paper_clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +30,14 @@ def paper_siglip() -> PretrainConfig:
     `paper_clip`, so that the two can be compared. Departures: as there, both encoders start from ConVIRT's weights and
     so train at ConVIRT's rate.
     """
-    return PretrainConfig(
+    clip = paper_clip()
+    schedule = {"warmup_steps": 0.03, "cosine_from": 0.03, "cosine_steps": 1.0}
+    return replace(
+        clip,
         recipe="paper_siglip",
         method="siglip",
-        projection=ProjectionConfig(dim=1024, linear=True, bias=False),
-        transform=CROP_ALONE,
         objective=SigLIPObjective(),
-        optimiser=OptimiserConfig(
-            kind="adamw",
-            weight_decay=0.01,
-            batch_size=256,
-            warmup_steps=0.03,
-            cosine_from=0.03,
-            cosine_steps=1.0,
-            clip_norm=1.0,
-        ),
-        validation=ValidationConfig(every=625, patience=NEVER),
-        max_epochs=32,
+        optimiser=replace(clip.optimiser, weight_decay=0.01, clip_norm=1.0, **schedule),  # type: ignore[arg-type]
     )
 
 

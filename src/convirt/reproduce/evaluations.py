@@ -7,8 +7,9 @@ from typing import Any
 from convirt.atomic import latest_complete
 from convirt.config import PretrainConfig
 from convirt.evaluation.inputs.options import LabelledTableOptions, TableOptions
-from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
+from convirt.jobs import Job
 from convirt.reproduce.estimates import Pace
+from convirt.reproduce.fingerprints import table_sha256, weights_sha256
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.reproduce.tables import BASELINES, SUPERVISED, Column, Table, Task
 from convirt.training.checkpoint import read_config
@@ -33,9 +34,9 @@ class Evaluations:
         self.pace = pace
         self.like = like
 
-    def of(self, tables: Sequence[Table]) -> list[Cell]:
+    def of(self, tables: Sequence[Table]) -> list[Job]:
         """The cells of some tables, in the order in which they can be done."""
-        wanted: dict[str, Cell] = {}
+        wanted: dict[str, Job] = {}
         for table in tables:
             for method in (*table.methods, *table.beside):
                 for column in table.columns:
@@ -64,7 +65,7 @@ class Evaluations:
             return self.folder / "supervised" / method if possible else None
         return self.inputs.runs.get(method)
 
-    def _needed(self, method: str, column: Column) -> Iterable[Cell]:
+    def _needed(self, method: str, column: Column) -> Iterable[Job]:
         name, run = self.result(method, column), self.run(method)
         if name is None or run is None:
             return
@@ -78,7 +79,7 @@ class Evaluations:
             task = next(task for task in self.inputs.tasks if task.name == column.task)
             yield self._classification(name, run, task, column)
 
-    def _baseline(self, kind: str, run: Path) -> Cell:
+    def _baseline(self, kind: str, run: Path) -> Job:
         def config() -> PretrainConfig:
             if self.like is not None:
                 return self.like
@@ -91,9 +92,9 @@ class Evaluations:
             write_baseline("random" if kind == "random" else "imagenet", config(), folder)
 
         encoder = lambda: {"kind": kind, "encoder": str(config().image_encoder)}  # noqa: E731
-        return Cell(name=f"baselines/{run.name}", work=work, inputs=encoder, seconds=2)
+        return Job(log=True, name=f"baselines/{run.name}", work=work, inputs=encoder, seconds=2)
 
-    def _supervised(self, method: str, run: Path) -> Cell:
+    def _supervised(self, method: str, run: Path) -> Job:
         supervised = dict(self.inputs.supervised or {})
         if method == SUPERVISED[1]:
             supervised["exclude"] = (self.inputs.left_out,)
@@ -109,11 +110,15 @@ class Evaluations:
         task = "chexpert" if "chexpert" in self.inputs.training_images else next(iter(self.inputs.training_images), "")
         images = self.inputs.training_images.get(task, 0)
         seconds = self.pace.finetuning(images, self.inputs.other_images.get(task, 0), 1, (1.0,), self.inputs.max_steps)
-        return Cell(
-            name=f"supervised/{method}", work=work, inputs=_inputs("finetune", convirt, arguments), seconds=seconds
+        return Job(
+            log=True,
+            name=f"supervised/{method}",
+            work=work,
+            inputs=_inputs("finetune", convirt, arguments),
+            seconds=seconds,
         )
 
-    def _classification(self, name: str, run: Path, task: Task, column: Column) -> Cell:
+    def _classification(self, name: str, run: Path, task: Task, column: Column) -> Job:
         assert column.setting is not None
         seeds = self.inputs.seeds[column.setting]
         arguments: dict[str, Any] = {
@@ -139,9 +144,9 @@ class Evaluations:
             options, rest = LabelledTableOptions.taken_from(arguments)
             classify([run], options, out=folder, **rest)
 
-        return Cell(name=name, work=work, inputs=_inputs("classify", run, arguments), seconds=seconds)
+        return Job(log=True, name=name, work=work, inputs=_inputs("classify", run, arguments), seconds=seconds)
 
-    def _retrieval(self, name: str, run: Path) -> Cell:
+    def _retrieval(self, name: str, run: Path) -> Job:
         arguments = {**(self.inputs.retrieval or {}), "baselines": (), "device": self.inputs.device}
 
         def work(folder: Path) -> None:
@@ -153,7 +158,7 @@ class Evaluations:
         seconds = self.pace.encoding(self.inputs.other_images.get(RETRIEVAL, 1680)) + 2
         inputs = _inputs("retrieve", run, arguments)
         # Cells of an earlier version did not keep the queries' patients, which tests between methods need.
-        return Cell(name=name, work=work, inputs=lambda: {**inputs(), "keeps": "queries"}, seconds=seconds)
+        return Job(log=True, name=name, work=work, inputs=lambda: {**inputs(), "keeps": "queries"}, seconds=seconds)
 
 
 def _inputs(verb: str, run: Path, arguments: Arguments) -> Any:
@@ -163,6 +168,6 @@ def _inputs(verb: str, run: Path, arguments: Arguments) -> Any:
         tables = {name: table_sha256(Path(arguments[name])) for name in ("table", "queries") if arguments.get(name)}
         excluded = [table_sha256(Path(path)) for path in arguments.get("exclude", ())]
         rest = {key: value for key, value in arguments.items() if key not in ("table", "queries", "exclude", "device")}
-        return {"verb": verb, "run": checkpoint_sha256(run), **tables, "excluded": excluded, "arguments": rest}
+        return {"verb": verb, "run": weights_sha256(run), **tables, "excluded": excluded, "arguments": rest}
 
     return now

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from convirt.errors import InputError
-from convirt.reproduce.cells import Cell, checkpoint_sha256, table_sha256
+from convirt.jobs import Job
 from convirt.reproduce.estimates import Pace
+from convirt.reproduce.fingerprints import table_sha256, weights_sha256
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.training.pretrain import KEPT
 
@@ -15,7 +16,7 @@ IMAGE_METHODS = ("simclr", "moco", "convirt")
 """Rows of figure 4 beside ImageNet."""
 
 
-def figure3(inputs: Inputs, pace: Pace) -> Cell:
+def figure3(inputs: Inputs, pace: Pace) -> Job:
     """t-SNE of the retrieval set's candidates, ImageNet beside ConVIRT."""
     run, table = _convirt(inputs, "figure3"), _retrieval(inputs, "figure3")
     arguments = {name: value for name, value in table.items() if name != "queries"}
@@ -27,10 +28,10 @@ def figure3(inputs: Inputs, pace: Pace) -> Cell:
         tsne([run], out=folder, **arguments)
 
     seconds = 2 * pace.encoding(inputs.other_images.get(RETRIEVAL, 1680)) + 30
-    return Cell(name="figure3", work=work, inputs=_inputs([run], arguments), seconds=seconds)
+    return Job(log=True, name="figure3", work=work, inputs=_inputs([run], arguments), seconds=seconds)
 
 
-def figure4(inputs: Inputs, pace: Pace) -> Cell:
+def figure4(inputs: Inputs, pace: Pace) -> Job:
     """Saliency of linear models trained on 1 % of CheXpert, for ImageNet, SimCLR, MoCo v2 and ConVIRT."""
     task = _shown_task(inputs, "figure4")
     runs = [inputs.runs[method] for method in IMAGE_METHODS if method in inputs.runs]
@@ -47,10 +48,10 @@ def figure4(inputs: Inputs, pace: Pace) -> Cell:
 
     images = inputs.training_images.get(task, 0) + inputs.other_images.get(task, 0)
     seconds = (len(runs) + 1) * (pace.encoding(images) + 5 * images / 2 * pace.trained)
-    return Cell(name="figure4", work=work, inputs=_inputs(runs, arguments), seconds=seconds)
+    return Job(log=True, name="figure4", work=work, inputs=_inputs(runs, arguments), seconds=seconds)
 
 
-def figure5(inputs: Inputs, pace: Pace) -> Cell:
+def figure5(inputs: Inputs, pace: Pace) -> Job:
     """Downstream scores against validation loss, over the checkpoints that the run of ConVIRT kept."""
     run = _convirt(inputs, "figure5")
     kept = len(list((run / KEPT).glob("step-*")))
@@ -64,15 +65,16 @@ def figure5(inputs: Inputs, pace: Pace) -> Cell:
 
     task = _shown_task(inputs, "figure5")
     images = inputs.training_images.get(task, 0) + inputs.other_images.get(task, 0) + 2000
-    return Cell(
+    return Job(
+        log=True,
         name="figure5",
         work=work,
-        inputs=lambda: {"run": checkpoint_sha256(run), "kept": kept},
+        inputs=lambda: {"run": weights_sha256(run), "kept": kept},
         seconds=kept * (pace.encoding(images) + 5),
     )
 
 
-def table5(inputs: Inputs, pace: Pace) -> Cell:
+def table5(inputs: Inputs, pace: Pace) -> Job:
     """The grid of hyperparameters, pretrained and evaluated cell by cell."""
     if not inputs.table5:
         raise InputError("table5 pretrains a grid of its own; give --inputs FILE with [table5] corpus and recipe")
@@ -87,10 +89,11 @@ def table5(inputs: Inputs, pace: Pace) -> Cell:
         study(definition, out=folder)
 
     # Its pretrainings are of full length: six times the paper's 10^6 steps of 32 images.
-    return Cell(name="table5", work=work, inputs=lambda: dict(about), seconds=6e6 * 32 * pace.trained * 1.5, keep=True)
+    seconds = 6e6 * 32 * pace.trained * 1.5
+    return Job(log=True, name="table5", work=work, inputs=lambda: dict(about), seconds=seconds, keep=True)
 
 
-FIGURES: dict[str, Callable[[Inputs, Pace], Cell]] = {
+FIGURES: dict[str, Callable[[Inputs, Pace], Job]] = {
     "table5": table5,
     "figure3": figure3,
     "figure4": figure4,
@@ -145,7 +148,7 @@ def _inputs(runs: list[Path], arguments: dict[str, Any]) -> Callable[[], dict[st
     def now() -> dict[str, Any]:
         rest = {name: value for name, value in arguments.items() if name not in ("table", "device")}
         return {
-            "runs": [checkpoint_sha256(run) for run in runs],
+            "runs": [weights_sha256(run) for run in runs],
             "table": table_sha256(Path(arguments["table"])),
             "arguments": rest,
         }

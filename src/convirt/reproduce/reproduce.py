@@ -13,8 +13,8 @@ from rich.table import Table as Shown
 from convirt.atomic import check_out_folder as check_out
 from convirt.atomic import latest_complete
 from convirt.errors import InputError
+from convirt.jobs import Job
 from convirt.reproduce import small
-from convirt.reproduce.cells import Cell
 from convirt.reproduce.collecting import fill
 from convirt.reproduce.estimates import EPOCHS, Pace, measure
 from convirt.reproduce.evaluations import Evaluations
@@ -30,10 +30,10 @@ NAMES = ("table1a", "table1b", "table2", "table3", *FIGURES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Work:
     """Everything that one call does."""
 
-    cells: list[Cell]
+    cells: list[Job]
     tables: list[Table]
     evaluations: Evaluations
     pace: Pace
@@ -88,21 +88,21 @@ def reproduce(
     folder = Path(out) / "cells"
     wanted = list(dict.fromkeys(tables))
     if scale == "small":
-        job = _small_job(wanted, folder, device)
+        work = _small_job(wanted, folder, device)
     else:
-        job = _full_job(wanted, folder, read_inputs(inputs, runs, benchmarks, device))
-    open_cells = print_plan(job, folder, console)
+        work = _full_job(wanted, folder, read_inputs(inputs, runs, benchmarks, device))
+    open_cells = print_plan(work, folder, console)
     if dry_run:
         return out
     failed = _work(open_cells, folder, console)
-    _write(job, folder, Path(out), console)
+    _write(work, folder, Path(out), console)
     if failed:
         name, reason = next(iter(failed.items()))
-        raise InputError(f"{len(failed)} of {len(job.cells)} cells failed, the first is {name}: {reason}")
+        raise InputError(f"{len(failed)} of {len(work.cells)} cells failed, the first is {name}: {reason}")
     return out
 
 
-def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
+def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Work:
     if not inputs.runs and names != ["table5"]:
         raise InputError(
             "no run is given; give --runs convirt=FOLDER (other methods too), or --inputs FILE; "
@@ -127,10 +127,10 @@ def _full_job(names: Sequence[str], folder: Path, inputs: Inputs) -> Job:
         raise InputError(
             f"no cell of {', '.join(names)} can be made of the runs and benchmarks that are given; give others"
         )
-    return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=None)
+    return Work(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=None)
 
 
-def _small_job(names: Sequence[str], folder: Path, device: str) -> Job:
+def _small_job(names: Sequence[str], folder: Path, device: str) -> Work:
     if refused := [name for name in names if name in ("table5", "figure5")]:
         raise InputError(f"{refused[0]} pretrains many times, or long; it has no small scale")
     tables = [table for name, table in paper_tables((small.TASK,)).items() if name in names]
@@ -142,16 +142,16 @@ def _small_job(names: Sequence[str], folder: Path, device: str) -> Job:
     evaluations = Evaluations(inputs, folder, pace, like=small.like())
     cells = [small.data_cell(), *small.pretraining_cells(inputs, folder, pace, device), *evaluations.of(tables)]
     cells += [FIGURES[name](inputs, pace) for name in names if name in FIGURES]
-    return Job(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=small.HEADER)
+    return Work(cells=cells, tables=tables, evaluations=evaluations, pace=pace, header=small.HEADER)
 
 
-def print_plan(job: Job, folder: Path, console: Console) -> list[Cell]:
+def print_plan(work: Work, folder: Path, console: Console) -> list[Job]:
     """Print what is to be done, by kind, with time and memory; gives the cells that are not done yet."""
-    if job.header:
-        console.print(job.header, style="bold yellow", highlight=False)
-    todo = [cell for cell in job.cells if not cell.done(folder)]
-    kinds: dict[str, list[Cell]] = {}
-    for cell in job.cells:
+    if work.header:
+        console.print(work.header, style="bold yellow", highlight=False)
+    todo = [cell for cell in work.cells if not cell.done(folder)]
+    kinds: dict[str, list[Job]] = {}
+    for cell in work.cells:
         kinds.setdefault(cell.name.partition("/")[0], []).append(cell)
     shown = Shown("part", title="Plan", title_justify="left")
     for heading in ("cells", "done", "time left"):
@@ -161,13 +161,13 @@ def print_plan(job: Job, folder: Path, console: Console) -> list[Cell]:
         seconds = sum(cell.seconds for cell in left)
         shown.add_row(kind, str(len(cells)), str(len(cells) - len(left)), duration(seconds) if left else "-")
     total = sum(cell.seconds for cell in todo)
-    shown.add_row("all", str(len(job.cells)), str(len(job.cells) - len(todo)), duration(total), style="bold")
+    shown.add_row("all", str(len(work.cells)), str(len(work.cells) - len(todo)), duration(total), style="bold")
     console.print(shown)
     say(
         console,
-        f"estimated from a measured pass of the image encoder ({1000 * job.pace.image:.1f} ms to encode an image, "
-        f"{1000 * job.pace.trained:.1f} ms to train on one; fine-tuning without a limit is taken to stop after "
-        f"{EPOCHS} epochs); memory at least {job.pace.memory / 2**30:.1f} GiB",
+        f"estimated from a measured pass of the image encoder ({1000 * work.pace.image:.1f} ms to encode an image, "
+        f"{1000 * work.pace.trained:.1f} ms to train on one; fine-tuning without a limit is taken to stop after "
+        f"{EPOCHS} epochs); memory at least {work.pace.memory / 2**30:.1f} GiB",
     )
     return todo
 
@@ -186,7 +186,7 @@ def say(console: Console, text: str, style: str | None = None) -> None:
     console.print(wrapped, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _work(todo: Sequence[Cell], folder: Path, console: Console) -> dict[str, str]:
+def _work(todo: Sequence[Job], folder: Path, console: Console) -> dict[str, str]:
     """Do the cells in order; the time left follows how long the first ones took beside their estimates.
 
     Returns:
@@ -213,15 +213,15 @@ def _work(todo: Sequence[Cell], folder: Path, console: Console) -> dict[str, str
     return failed
 
 
-def _write(job: Job, folder: Path, out: Path, console: Console) -> None:
+def _write(work: Work, folder: Path, out: Path, console: Console) -> None:
     """Write every table, and say how the methods' order agrees with the paper's."""
-    for table in job.tables:
-        filled = fill(table, job.evaluations, folder)
+    for table in work.tables:
+        filled = fill(table, work.evaluations, folder)
         lines = in_words(filled, agreements(filled))
-        write_table(filled, out, header=job.header, ordering=lines)
+        write_table(filled, out, header=work.header, ordering=lines)
         for line in lines:
             say(console, line)
         console.print(f"{out / table.name}.md, .csv, .tex, .html", highlight=False, soft_wrap=True)
-    for cell in job.cells:
+    for cell in work.cells:
         if cell.name in FIGURES:
             console.print(f"{cell.name}: {folder / cell.name}", highlight=False, soft_wrap=True)

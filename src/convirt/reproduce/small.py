@@ -13,8 +13,8 @@ from convirt.data.phantom import CATEGORIES
 from convirt.data.phantom.boxes import BOXES, phantom
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
+from convirt.jobs import Job
 from convirt.recipes import RECIPES, demo
-from convirt.reproduce.cells import Cell
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.inputs import RETRIEVAL, Inputs
 from convirt.reproduce.tables import Task
@@ -99,9 +99,11 @@ def small_inputs(cells: Path, methods: Iterable[str], device: str) -> Inputs:
     )
 
 
-def data_cell() -> Cell:
+def data_cell() -> Job:
     """The archive, its corpus, and the labelled table."""
-    return Cell(name="data", work=_make_data, inputs=lambda: {"patients": PATIENTS, "labelled": LABELLED}, seconds=45)
+    return Job(
+        log=True, name="data", work=_make_data, inputs=lambda: {"patients": PATIENTS, "labelled": LABELLED}, seconds=45
+    )
 
 
 def _make_data(folder: Path) -> None:
@@ -129,16 +131,17 @@ def _make_data(folder: Path) -> None:
     temporary.replace(labels)
 
 
-def pretraining_cells(inputs: Inputs, cells: Path, pace: Pace, device: str) -> list[Cell]:
+def pretraining_cells(inputs: Inputs, cells: Path, pace: Pace, device: str) -> list[Job]:
     """One for each run that the inputs name."""
     return [_pretraining(method, run, cells, pace, device) for method, run in inputs.runs.items()]
 
 
-def _pretraining(method: str, run: Path, cells: Path, pace: Pace, device: str) -> Cell:
+def _pretraining(method: str, run: Path, cells: Path, pace: Pace, device: str) -> Job:
     config = replace(configuration(method), device="cuda" if device.startswith("cuda") else device)  # type: ignore[arg-type]
     corpus = cells / "data" / "corpus"
     batch = config.optimiser.batch_size
-    return Cell(
+    return Job(
+        log=True,
         name=f"pretraining/{method}",
         work=lambda folder: _pretrain(config, corpus, folder),
         inputs=_pretraining_inputs(config, corpus),

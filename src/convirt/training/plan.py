@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import nn
 
 from convirt.data.loading.loader import TrainingBatches, ValidationBatches
@@ -114,7 +114,7 @@ def print_plan(plan: Plan) -> None:
     totals = [sum(counts) for counts in zip(*plan.parameters.values(), strict=True)]
     parts.add_row("all", f"{totals[0]:,}", f"{totals[1]:,}", style="bold")
     first, last = WARM_UP_STEPS + 1, WARM_UP_STEPS + MEASURED_STEPS
-    run = Table("plan", "", title="Run", show_header=False)
+    run = Table("plan", Column(overflow="fold"), title="Run", show_header=False)
     memory_of = "GPU memory" if plan.device.startswith("cuda") else "memory of the process"
     for name, value in {
         "device, precision": f"{plan.device}, {plan.precision}",

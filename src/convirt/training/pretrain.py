@@ -26,9 +26,8 @@ from convirt.training import CONFIG
 from convirt.versions import versions
 
 if TYPE_CHECKING:
-    from convirt.data.corpora import Corpus
     from convirt.data.loading.loader import TrainingBatches, ValidationBatches
-    from convirt.data.loading.streaming import StreamedCorpus
+    from convirt.data.records import AnyCorpus
     from convirt.training.logs import Display, RunLog
     from convirt.training.trainer import Trainer
 
@@ -72,7 +71,7 @@ def pretrain(
             loss stops being finite.
         Interrupted: After Ctrl-C or SIGTERM, once the run is saved; a `SystemExit` with status 130 or 143.
     """
-    from convirt.data.loading.streaming import open_corpus
+    from convirt.data.corpora import open_corpus
     from convirt.methods import METHODS
     from convirt.training.plan import make_plan, print_plan
     from convirt.training.trainer import Trainer, make_fabric, total_steps
@@ -92,7 +91,7 @@ def pretrain(
     _warn_of_unfinished_cosine(config, total)
     with _reproducible(), _disk_errors(out):
         last = latest_complete(out / "last") if resume else None
-        method = method_class(config, corpus=pairs) if last is None else method_class.from_folder(config, last)
+        method = method_class(config, folder=last, corpus=pairs)
         trainer = Trainer(method, config, make_fabric(config), steps_per_epoch=train.steps_per_epoch)
         if dry_run:
             print_plan(make_plan(trainer, train, validation))
@@ -164,7 +163,7 @@ class Run:
             Interrupted: After SIGINT or SIGTERM, once `last/` is saved.
             InputError: The loss is not finite, or a checkpoint cannot be written.
         """
-        from convirt.data.loading.reading import read_ahead
+        from convirt.data.loading.loader import read_ahead
 
         trainer, config = self.trainer, self.trainer.config
         pin = trainer.fabric.device.type == "cuda"
@@ -252,7 +251,7 @@ def _fit(
     )
 
 
-def run_metrics(trainer: "Trainer", corpus: "Corpus | StreamedCorpus") -> dict[str, Any]:
+def run_metrics(trainer: "Trainer", corpus: "AnyCorpus") -> dict[str, Any]:
     """What `metrics.json` says of a finished run."""
     import torch
 
@@ -301,7 +300,7 @@ def _check_folder(out: Path, resume: bool) -> None:
         raise InputError(f"{out} is not empty and holds no run; choose another --out")
 
 
-def _check_same(out: Path, config: PretrainConfig, corpus: "Corpus | StreamedCorpus") -> None:
+def _check_same(out: Path, config: PretrainConfig, corpus: "AnyCorpus") -> None:
     """Refuse to resume with other settings or other data than the run was started with."""
     from convirt.training.checkpoint import read_config, read_json
 
@@ -320,19 +319,14 @@ def _check_same(out: Path, config: PretrainConfig, corpus: "Corpus | StreamedCor
             f"{out} was started on another corpus than {corpus.path} (the fingerprints differ); "
             "resume with the corpus it was started on"
         )
-    if started.get("order", WHOLE) != (order := _order(corpus)):
+    if started.get("order", WHOLE) != corpus.order:
         raise InputError(
             f"{out} was started on the same pairs, but visits them in another order than {corpus.path} gives "
-            f"({order}); resume with the corpus or the export it was started on"
+            f"({corpus.order}); resume with the corpus or the export it was started on"
         )
 
 
-def _order(corpus: "Corpus | StreamedCorpus") -> str:
-    """What the order of a run depends on, beside its settings and the corpus' content."""
-    return getattr(corpus, "layout", WHOLE)
-
-
-def _open_folder(out: Path, config: PretrainConfig, corpus: "Corpus | StreamedCorpus") -> None:
+def _open_folder(out: Path, config: PretrainConfig, corpus: "AnyCorpus") -> None:
     """Make the folder of a new run, whole or not at all; note what a resumed run may have changed."""
     if (out / CONFIG).is_file():
         write_json(out / CONFIG, asdict(config))
@@ -341,7 +335,7 @@ def _open_folder(out: Path, config: PretrainConfig, corpus: "Corpus | StreamedCo
         out.rmdir()  # it is empty
     with atomic_folder(out, replace=True) as new:
         about = {"path": str(corpus.path), "fingerprint": corpus.fingerprint, "pairs": len(corpus)}
-        write_json(new / CORPUS, about | {"order": _order(corpus)})
+        write_json(new / CORPUS, about | {"order": corpus.order})
         write_json(new / CONFIG, asdict(config))
 
 

@@ -15,8 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import Batch, ValidationBatches, derive_seed
-from convirt.data.loading.reading import read_ahead
+from convirt.data.loading.loader import Batch, ValidationBatches, derive_seed, read_ahead
 from convirt.errors import InputError
 from convirt.methods import Method
 from convirt.training.checkpoint import (

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from convirt.data.tables import read_table
+from convirt.data.tables import read_frame
 from convirt.errors import InputError
 
 EDGES = {"share": ("left", "top", "right", "bottom"), "pixel": ("x", "y", "width", "height")}
@@ -67,11 +67,7 @@ def read_boxes(path: str | Path) -> Boxes:
     Raises:
         InputError: No such table, columns that are none of the two kinds, or a box without area.
     """
-    source = read_table(path)
-    if source.malformed:
-        row, problem = next(iter(source.malformed.items()))
-        raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
-    frame = source.frame.apply(lambda column: column.str.strip())
+    frame, sha256 = read_frame(path)
     kinds = [kind for kind, names in EDGES.items() if {"image", "label", *names} <= set(frame.columns)]
     if not kinds:
         raise InputError(
@@ -83,7 +79,7 @@ def read_boxes(path: str | Path) -> Boxes:
     by_finding: dict[tuple[str, str], tuple[Box, ...]] = {}
     for image, label, box in zip(frame["image"], frame["label"].str.lower(), corners_N4.tolist(), strict=True):
         by_finding[image, label] = (*by_finding.get((image, label), ()), tuple(box))
-    return Boxes(unit=unit, by_finding=by_finding, sha256=source.sha256)
+    return Boxes(unit=unit, by_finding=by_finding, sha256=sha256)
 
 
 def _corners(frame: pd.DataFrame, unit: str, path: str | Path) -> NDArray[np.float64]:

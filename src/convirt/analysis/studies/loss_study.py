@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from convirt.analysis.studies.claims import EXPIRY, Claim
 from convirt.analysis.studies.correlation import spearman
-from convirt.analysis.studies.tasks import Tasks, read_toml, scores_of, tasks_of
-from convirt.atomic import check_out_folder as check_out
+from convirt.analysis.studies.tasks import read_toml, scores_of, tasks_of
+from convirt.atomic import check_out_folder, write_text
 from convirt.errors import InputError
 from convirt.evaluation.results import Results
 from convirt.evaluation.rows import AnyRow as Row
+from convirt.jobs import Held, begin, hold
 from convirt.training.pretrain import KEPT
 
 LEAST_POINTS = 4
@@ -32,42 +32,41 @@ class Point:
     scores: Mapping[str, Row]
 
 
-def loss_study(run: Path, tasks: Path, *, out: Path, expiry: float = EXPIRY) -> Results:
+def loss_study(run: Path, tasks: Path, *, out: Path) -> Results:
     """Score every kept checkpoint of a run and set the scores against its validation loss, with rank correlations.
 
     A run keeps checkpoints when it is pretrained with --keep-every. Each checkpoint is evaluated in a folder of its
-    own; what is done is not done again, and several processes or machines may work in the same --out at once.
+    own. What is done is not done again; a checkpoint that another process works on is left to it.
 
     Args:
         run: Folder of a pretraining run that kept checkpoints.
         tasks: TOML file with [tasks.classify] and [tasks.retrieve]: the arguments of the verbs of these names, but the
             runs and --out (docs/formats.md). By default 1 % of the labels, the paper's head, and Precision@10.
         out: Folder for the results of each checkpoint, loss-study.png, loss-study.svg, points.csv and metrics.json.
-        expiry: Seconds after which a checkpoint claimed by a silent process on another machine is taken over.
 
     Raises:
         InputError: The run kept no checkpoints, or the tasks are unusable.
     """
     arguments = dict(locals())
     started = time.monotonic()
-    check_out(out)
+    check_out_folder(out)
     wanted = tasks_of(read_toml(Path(tasks)), Path(tasks))
     out = Path(out)
     console = Console()
     losses = validation_losses(Path(run))
     checkpoints = kept_checkpoints(Path(run), losses)
-    _same_study(out, Path(run), wanted)
+    about = {"run": str(Path(run).resolve()), "tasks": wanted.described()}
+    begin(out, about, stamp="study.json", what="a study")
     for step, folder in checkpoints.items():
         own = out / folder.name
         if not wanted.missing(own):
             continue
-        claim = Claim.take(own, expiry=expiry)
-        if claim is None:
+        try:
+            with hold(own):
+                console.rule(f"step {step}, validation loss {losses[step]:.4f}", align="left")
+                wanted.evaluate(folder, own)
+        except Held:
             console.print(f"step {step}: another process is at work", highlight=False)
-            continue
-        with claim:
-            console.rule(f"step {step}, validation loss {losses[step]:.4f}", align="left")
-            wanted.evaluate(folder, own, claim.check)
     done = [step for step, folder in checkpoints.items() if not wanted.missing(out / folder.name)]
     points = [Point(step=s, loss=losses[s], scores=scores_of(out / checkpoints[s].name)) for s in done]
     if len(points) < len(checkpoints):
@@ -118,19 +117,6 @@ def kept_checkpoints(run: Path, losses: Mapping[int, float]) -> dict[int, Path]:
     return known
 
 
-def _same_study(out: Path, run: Path, tasks: Tasks) -> None:
-    """Refuse a folder that holds another study; results of two tasks would stand side by side unseen."""
-    path = out / "study.json"
-    about = {"run": str(run.resolve()), "tasks": tasks.described()}
-    if path.is_file():
-        if json.loads(path.read_text()) != about:
-            raise InputError(f"{out} holds the study of another run or of other tasks; give another --out")
-        return
-    from convirt.atomic import write_text
-
-    write_text(path, json.dumps(about, indent=1) + "\n")
-
-
 def correlations(points: Sequence[Point], method: str) -> list[Row]:
     """Spearman's rank correlation of each score with the negative loss, as the paper's panels (b) to (d)."""
     rows: list[Row] = []
@@ -163,8 +149,6 @@ def correlations(points: Sequence[Point], method: str) -> list[Row]:
 
 
 def _write_points(out: Path, points: Sequence[Point]) -> None:
-    from convirt.atomic import write_text
-
     lines: list[dict[str, Any]] = []
     for point in points:
         line: dict[str, Any] = {"step": point.step, "validation_loss": point.loss}

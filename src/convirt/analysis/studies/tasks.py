@@ -48,19 +48,17 @@ class Tasks:
         """The verbs whose results are not in the folder yet."""
         return [verb for verb in self.arguments if not (folder / verb / "metrics.json").is_file()]
 
-    def evaluate(self, run: Path, folder: Path, proceed: Callable[[], None] = lambda: None) -> None:
+    def evaluate(self, run: Path, folder: Path) -> None:
         """Evaluate a run or checkpoint on what is missing.
 
         Args:
             run: Folder of a run or a checkpoint.
             folder: Where the results go, a folder for each verb.
-            proceed: Called before each task; raises to stop.
 
         Raises:
             InputError: A task refuses.
         """
         for verb in self.missing(folder):
-            proceed()
             options, rest = OPTIONS[verb].taken_from(self.arguments[verb])
             VERBS[verb]([run], options, out=folder / verb, **rest)
 

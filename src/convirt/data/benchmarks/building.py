@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from convirt.atomic import check_free
 from convirt.data.benchmarks.files import check_images, hash_file
 from convirt.data.benchmarks.folder import Benchmark, Kind, Protocol, open_benchmark, write_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.benchmarks.splits import PARTS, Asked, SplitRule, crossing_patients, split_rows
-from convirt.data.corpora import check_free
 
 FRACTIONS = (0.01, 0.1, 1.0)
 SEEDS = 5  # ConVIRT, section 4.1: five independent runs

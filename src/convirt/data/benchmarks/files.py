@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.compute as pc
 
-from convirt.data.tables import passing_rows, read_table, require_columns
+from convirt.data.tables import read_frame
 from convirt.errors import InputError
 
 _DEEPEST = 64  # folders in the path of an image
@@ -52,13 +51,7 @@ def read_source(path: Path, columns: Sequence[str], where: Sequence[str] = ()) -
     Raises:
         InputError: A row that does not fit the header, no such column, or no row left.
     """
-    table = read_table(path)
-    if table.malformed:
-        row, problem = next(iter(table.malformed.items()))
-        raise InputError(f"{path}: row {row} does not fit the header ({problem}); copy the file again")
-    require_columns(table, columns)
-    text = {name: pc.utf8_trim_whitespace(table.rows.column(name)).to_pylist() for name in table.header}
-    return pd.DataFrame(text, dtype=object)[passing_rows(table, where)].reset_index(drop=True)
+    return read_frame(path, [("", name) for name in columns], where)[0].reset_index(drop=True)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from convirt.atomic import atomic_folder, disk_errors
-from convirt.data.corpora import check_free
+from convirt.atomic import atomic_folder, check_free, disk_errors
 from convirt.errors import InputError
 
 FORMAT = 1

@@ -16,11 +16,11 @@ from typing import Literal
 
 import pandas as pd
 
+from convirt.atomic import check_free
 from convirt.data.benchmarks.building import Source, build_benchmark
 from convirt.data.benchmarks.files import names_of, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark, Protocol
 from convirt.data.benchmarks.splits import rank
-from convirt.data.corpora import check_free
 from convirt.errors import InputError
 
 _POSITIVE = {"1", "1.0", "true"}

@@ -9,36 +9,25 @@ another corpus.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import track
 
-from convirt.data.corpora import SPLITS, Corpus
-from convirt.data.loading.remote import Remote
-from convirt.data.loading.sampling import number_patients
-from convirt.data.loading.streaming import (
-    ABOUT,
-    FORMAT,
-    INDEX,
-    INDEX_SCHEMA,
-    KIND,
-    ShardFile,
-    StreamedCorpus,
-    shard_record,
-)
-from convirt.data.records import Pair
-from convirt.data.shards import Fingerprint, pair_digest, sealed
 from convirt.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from convirt.data.corpora import Corpus
+    from convirt.data.loading.remote import Remote
+    from convirt.data.loading.streaming import ShardFile
 
 AUDIT = "audit.json"
 _SHARD = re.compile(r"(train|val|test)-\d{5}-[0-9a-f]{16}\.parquet")
-_OURS = re.compile(r"(corpus\.json|audit\.json|index\.parquet|(train|val|test)-\d{5}-[0-9a-f]{16}\.parquet|\..*)")
+_OURS = re.compile(rf"corpus\.json|audit\.json|index\.parquet|{_SHARD.pattern}|\..*")
 
 
 def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False) -> str:
@@ -61,34 +50,26 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
         InputError: There is no corpus, or it is damaged, or `out` holds other files or other shards of the same
             corpus, or cannot be written.
     """
+    from rich.console import Console
+    from rich.progress import track
+
+    from convirt.data.corpora import Corpus
+    from convirt.data.loading.remote import Remote
+    from convirt.data.loading.streaming import ABOUT, StreamedCorpus
+
     if not 0.01 <= shard_mib <= 1024:
         raise InputError(f"--shard-mib must be between 0.01 and 1024, got {shard_mib:g}")
     pairs, remote = Corpus.open(corpus), Remote(str(out))
-    standing = remote.sizes()
-    if foreign := sorted(name for name in standing if not _OURS.fullmatch(name)):
+    there = remote.sizes()
+    if foreign := sorted(name for name in there if not _OURS.fullmatch(name)):
         raise InputError(f"{out} holds other files ({foreign[0]}); choose another --out")
     pairs.check()
     layout = list(lay_out(pairs, int(shard_mib * 2**20)))
-    if ABOUT in standing:
-        _check_standing(remote, pairs, [(split, len(indices)) for split, indices in layout])
-    files = []
-    digests = [b""] * len(pairs)
-    for number, (split, indices) in enumerate(track(layout, "writing", transient=True)):
-        table = pairs.table(indices)
-        for index, row in zip(indices, table.to_pylist(), strict=True):
-            digests[index] = _digest(pairs, row)
-        data = _parquet(table)
-        sha256 = hashlib.sha256(data).hexdigest()
-        name = f"{split}-{number:05d}-{sha256[:16]}.parquet"
-        if standing.get(name) != len(data):
-            remote.write(name, data)
-        files.append(ShardFile(file=name, split=split, pairs=len(indices), bytes=len(data), sha256=sha256))
-    found = Fingerprint(pairs.image_size)
-    found.update(digests)
-    if found.hexdigest() != pairs.fingerprint:
-        raise InputError(f"{corpus} is damaged: its content has another fingerprint than it says; prepare it again")
+    if ABOUT in there:
+        _check_whole_export(remote, pairs, [(split, len(indices)) for split, indices in layout])
+    files = list(_write_shards(pairs, remote, there, track(layout, "writing", transient=True)))
     _finish(pairs, remote, files, np.concatenate([indices for _, indices in layout]))
-    for name in standing.keys() - {file.file for file in files}:
+    for name in there.keys() - {file.file for file in files}:
         if _SHARD.fullmatch(name):
             remote.remove(name)
     if verify:
@@ -100,38 +81,35 @@ def export(corpus: Path, out: str, *, shard_mib: float = 8, verify: bool = False
     return out
 
 
-def _check_standing(remote: Remote, corpus: Corpus, layout: list[tuple[str, int]]) -> None:
+def _check_whole_export(remote: "Remote", corpus: "Corpus", layout: list[tuple[str, int]]) -> None:
     """Refuse to write over a whole export of another corpus, or of the same one in other shards: runs may stream it."""
+    from convirt.data.loading.streaming import ABOUT
+
     try:
         about = json.loads(remote.read(ABOUT))
-        fingerprint, standing = about["fingerprint"], [(file["split"], file["pairs"]) for file in about["shards"]]
+        fingerprint, there = about["fingerprint"], [(file["split"], file["pairs"]) for file in about["shards"]]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{remote.place} holds a damaged export; remove it, or choose another --out") from error
     if fingerprint != corpus.fingerprint:
         raise InputError(f"{remote.place} holds another corpus; choose another --out")
-    if standing != layout:
+    if there != layout:
         raise InputError(
-            f"{remote.place} holds this corpus in {len(standing)} other shards (another --shard-mib); give the same "
+            f"{remote.place} holds this corpus in {len(there)} other shards (another --shard-mib); give the same "
             "--shard-mib, remove it, or choose another --out"
         )
 
 
-def _digest(corpus: Corpus, row: dict[str, Any]) -> bytes:
-    """Hash a pair as it lies in the corpus."""
-    try:
-        return pair_digest(Pair.from_row(row), corpus.image_size)
-    except (InputError, TypeError, ValueError) as error:
-        raise InputError(f"{corpus.path} is damaged, pair {row['pair_id']!r}: {error}") from error
-
-
-def lay_out(corpus: Corpus, limit: int) -> Iterator[tuple[str, np.ndarray]]:
+def lay_out(corpus: "Corpus", limit: int) -> Iterator[tuple[str, np.ndarray]]:
     """Deal the pairs out to shards: of one split, patients whole where they fit, at most `limit` bytes of images.
 
     Yields:
         Split and indices of the pairs of each shard.
     """
+    from convirt.data.loading.sampling import number_patients
+    from convirt.data.shards import SPLITS
+
     sizes = corpus.image_bytes()
     seed = int.from_bytes(hashlib.sha256(f"export {corpus.fingerprint}".encode()).digest()[:8], "big")
     for split in SPLITS:
@@ -154,32 +132,76 @@ def lay_out(corpus: Corpus, limit: int) -> Iterator[tuple[str, np.ndarray]]:
             begin, before = end, int(ends[end - 1])
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _write_shards(
+    corpus: "Corpus", remote: "Remote", there: dict[str, int], layout: Iterable[tuple[str, np.ndarray]]
+) -> "Iterator[ShardFile]":
+    """Write the shards that are not there yet; see in the end whether all pairs were read as they were written."""
+    from convirt.data.loading.streaming import ShardFile
+    from convirt.data.shards import Fingerprint
+
+    digests = [b""] * len(corpus)
+    for number, (split, indices) in enumerate(layout):
+        table = corpus.table(indices)
+        for index, row in zip(indices, table.to_pylist(), strict=True):
+            digests[index] = _digest(corpus, row)
+        # Images are compressed already; texts are small beside them.
+        data = _parquet(table, compression="none", use_dictionary=False, row_group_size=max(1, len(table)))
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = f"{split}-{number:05d}-{sha256[:16]}.parquet"
+        if there.get(name) != len(data):
+            remote.write(name, data)
+        yield ShardFile(file=name, split=split, pairs=len(indices), bytes=len(data), sha256=sha256)
+    found = Fingerprint(corpus.image_size)
+    found.update(digests)
+    if found.hexdigest() != corpus.fingerprint:
+        raise InputError(
+            f"{corpus.path} is damaged: its content has another fingerprint than corpus.json says; prepare it again"
+        )
+
+
+def _digest(corpus: "Corpus", row: dict[str, Any]) -> bytes:
+    """Hash a pair as it lies in the corpus."""
+    from convirt.data.records import Pair
+    from convirt.data.shards import pair_digest
+
+    try:
+        return pair_digest(Pair.from_row(row), corpus.image_size)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{corpus.path} is damaged, pair {row['pair_id']!r}: {error}") from error
+
+
+def _parquet(table: "pa.Table", **options: Any) -> bytes:
     """A table as the bytes of a Parquet file, the same for the same table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
-    # Images are compressed already; texts are small beside them.
-    pq.write_table(table, sink, compression="none", use_dictionary=False, row_group_size=max(1, len(table)))
+    pq.write_table(table, sink, **options)
     return sink.getvalue().to_pybytes()
 
 
-def _finish(corpus: Corpus, remote: Remote, files: list[ShardFile], order: np.ndarray) -> None:
+def _finish(corpus: "Corpus", remote: "Remote", files: "list[ShardFile]", order: np.ndarray) -> None:
     """Write the index, the audit and, last of all, `corpus.json`."""
+    import pyarrow as pa
+
+    from convirt.data.loading.sampling import number_patients
+    from convirt.data.loading.streaming import ABOUT, FORMAT, INDEX, INDEX_SCHEMA, KIND
+    from convirt.data.shards import sealed
+
     columns: dict[str, Any] = {"pair": order, "patient": number_patients(corpus.patient_ids)[order]}
     for name in ("images", "sentences"):
         columns[name] = corpus.column_lengths(name)[order]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns).cast(INDEX_SCHEMA), sink, compression="zstd")
-    index = sink.getvalue().to_pybytes()
+    index = _parquet(pa.table(columns).cast(INDEX_SCHEMA), compression="zstd")
     about = json.loads((corpus.path / ABOUT).read_text(encoding="utf-8"))
     about.pop("files", None)
     about |= {
         "kind": KIND,
         "format": FORMAT,
         "index": {"bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()},
-        "shards": [shard_record(file) for file in files],
+        "shards": [asdict(file) for file in files],
     }
-    standing = remote.sizes()
-    if short := [file.file for file in files if standing.get(file.file) != file.bytes]:
+    there = remote.sizes()
+    if short := [file.file for file in files if there.get(file.file) != file.bytes]:
         raise InputError(f"{remote.place}/{short[0]} was written but is not whole there; run the same command again")
     remote.write(INDEX, index)
     if (corpus.path / AUDIT).is_file():

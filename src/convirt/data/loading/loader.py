@@ -1,24 +1,26 @@
 """Minibatches of pairs: which pairs, which image of a study, which sentence of a report (ConVIRT, sections 2.1 to 2.3).
 
-Every draw is a function of seed, epoch and step alone, never of the number of workers or ranks or of what was read
-before, so that a run can be cut at any step and go on bit for bit. Which pairs meet is decided in `sampling.py`.
+Every draw is a function of seed, epoch and step alone, never of the number of processes or of what was read before, so
+that a run can be cut at any step and go on bit for bit. Which pairs meet is decided in `sampling.py`.
 
 Shape legend: B pairs in the batch, S side of the padded square (the corpus' image size), H W height and width of one
 prepared image.
 """
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from convirt.data.corpora import Corpus, decode
-from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_views, number_patients, share
-from convirt.data.loading.streaming import StreamedCorpus
+from convirt.data.corpora import decode
+from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_image_and_sentence
+from convirt.data.records import AnyCorpus
 from convirt.errors import InputError
 
 
@@ -55,8 +57,9 @@ class Batch:
         return replace(self, images_B1SS=self.images_B1SS.pin_memory())
 
 
-AHEAD = 8
-"""Batches before the end of an epoch at which a streamed corpus begins to fetch shards of the next one."""
+def to_unit(image: Tensor) -> Tensor:
+    """Bring integer pixels of any depth to [0, 1], float32."""
+    return image if image.is_floating_point() else image.to(torch.float32) / torch.iinfo(image.dtype).max
 
 
 def _canvas(drawn: Sequence[Tensor], side: int) -> Tensor:
@@ -72,41 +75,27 @@ def _canvas(drawn: Sequence[Tensor], side: int) -> Tensor:
     return images_B1SS
 
 
-def to_unit(image: Tensor) -> Tensor:
-    """Bring integer pixels of any depth to [0, 1], float32."""
-    return image if image.is_floating_point() else image.to(torch.float32) / torch.iinfo(image.dtype).max
-
-
 class Batches(Dataset[Batch]):
     """Batches addressed by step, of epochs of equal length; each can be read whole or in parts."""
 
     with_images: bool = True
     """Whether images are decoded; a method that trains a text encoder alone needs none."""
 
-    def __init__(
-        self, corpus: Corpus | StreamedCorpus, split: str, seed: int, rank: int, ranks: int, shards: np.ndarray | None
-    ) -> None:
+    def __init__(self, corpus: AnyCorpus, split: str, seed: int) -> None:
         self.corpus = corpus
         self.seed = seed
-        self.rank, self.ranks = rank, ranks
-        self.shards = corpus.shards if shards is None and isinstance(corpus, StreamedCorpus) else shards
+        self.shards = corpus.shards
         self.indices = corpus.indices(split)
         self._lengths = [corpus.column_lengths(name).astype(np.int32) for name in ("images", "sentences")]
-        self._schedules: dict[tuple[int, int, int], Schedule] = {}
         self._length = 0  # batches in an epoch
-
-    @property
-    def parted(self) -> bool:
-        """Whether several processes should read a part of each batch, not each some whole batches."""
-        return isinstance(self.corpus, StreamedCorpus)
+        self._schedules: dict[tuple[int, int, int], Schedule] = {}
 
     def epoch(self, epoch: int) -> np.ndarray:
         """All batches of one epoch: pair indices, int64 [batches, B]."""
         raise NotImplementedError
 
-    def _arrange(
-        self, indices: np.ndarray, patients: np.ndarray, batch_size: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    def _arrange(self, indices: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:
+        patients = self.corpus.patient_ids[indices]
         if self.shards is None:
             return arrange_batches(indices, patients, batch_size, generator)
         return arrange_stream(indices, patients, self.shards[indices], batch_size, generator)
@@ -115,7 +104,7 @@ class Batches(Dataset[Batch]):
         return self.read(step)
 
     def read(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        """Read a batch: of the rows of this rank, one part.
+        """Read a batch, or one of several parts of it: neighbouring slots, of one lane where possible.
 
         Args:
             step: Which batch, counted over all epochs.
@@ -123,10 +112,9 @@ class Batches(Dataset[Batch]):
             parts: How many parts there are.
         """
         epoch, place = divmod(step, self._length)
-        mine = share(len(self.epoch(epoch)[place]), self.rank, self.ranks)
-        inner = share(mine.stop - mine.start, part, parts)
-        rows = slice(mine.start + inner.start, mine.start + inner.stop)
-        if isinstance(self.corpus, StreamedCorpus):
+        size = len(self.epoch(epoch)[place])
+        rows = slice(size * part // parts, size * (part + 1) // parts)
+        if self.shards is not None:
             self.corpus.expect(self._needed(epoch, place, rows))
         return self._draw(step, rows)
 
@@ -134,9 +122,8 @@ class Batches(Dataset[Batch]):
         """Draw an image and a sentence of each pair of a batch, and read those of some rows."""
         epoch, place = divmod(step, self._length)
         indices = self.epoch(epoch)[place]
-        seed = derive_seed(self.seed, step, "views")
-        images, sentence_counts = (lengths[indices] for lengths in self._lengths)
-        chosen = draw_views(images, sentence_counts, seed)
+        images, texts = (lengths[indices] for lengths in self._lengths)
+        chosen = draw_image_and_sentence(images, texts, derive_seed(self.seed, step, "views"))
         drawn: list[Tensor] = []
         sentences: list[str] = []
         reports: list[tuple[str, ...]] = []
@@ -152,92 +139,80 @@ class Batches(Dataset[Batch]):
 
     def _needed(self, epoch: int, place: int, rows: slice) -> np.ndarray:
         """The shards that some rows of this batch and of the next ones lie in, the most urgent first."""
-        needed = [self._schedule(epoch, rows).at(place)]
-        if place + AHEAD >= self._length:
-            needed.append(self._schedule(epoch + 1, rows).at(0))
-        return np.concatenate(needed)
-
-    def _schedule(self, epoch: int, rows: slice) -> Schedule:
         key = epoch, rows.start, rows.stop
         if key not in self._schedules:
-            self._schedules = {known: self._schedules[known] for known in self._schedules if known[0] == epoch - 1}
             assert self.shards is not None
-            self._schedules[key] = Schedule(self.shards[self.epoch(epoch)[:, rows]])
-        return self._schedules[key]
+            self._schedules = {key: Schedule(self.shards[self.epoch(epoch)[:, rows]])}
+        return self._schedules[key].at(place)
 
 
 class TrainingBatches(Batches):
     """The endless stream of training batches, addressed by step: a function of (corpus, batch size, seed, step).
 
-    In one epoch each training pair is visited once, except the few that fill no batch. Of several ranks, each gives
-    its rows of the same global batches: put together in the order of the ranks, they are what one rank alone gives.
+    In one epoch each training pair is visited once, except the few that fill no batch.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus | StreamedCorpus,
-        batch_size: int,
-        seed: int,
-        split: str = "train",
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        shards: np.ndarray | None = None,
-    ) -> None:
-        """Arrange nothing yet.
-
-        Args:
-            corpus: On disk or streamed.
-            batch_size: Pairs in a batch, over all ranks.
-            seed: Seed of the run.
-            split: Which pairs.
-            rank: Which rank's rows to read.
-            ranks: How many ranks share a batch.
-            shards: The shard of each pair of a corpus on disk, to visit its pairs in the order in which the corpus
-                streams from an export with these shards.
-        """
-        super().__init__(corpus, split, seed, rank, ranks, shards)
+    def __init__(self, corpus: AnyCorpus, batch_size: int, seed: int, split: str = "train") -> None:
+        super().__init__(corpus, split, seed)
         self.batch_size = batch_size
-        if batch_size % ranks:
-            raise InputError(f"optimiser.batch_size {batch_size} cannot be shared by {ranks} ranks; take a multiple")
         if len(self.indices) < batch_size:
             raise InputError(
                 f"{corpus.path}: split {split!r} has {len(self.indices)} pairs, too few for a batch of {batch_size}; "
                 "prepare more pairs or lower optimiser.batch_size"
             )
-        self.patients = number_patients(corpus.patient_ids[self.indices])
         self.steps_per_epoch = self._length = len(self.indices) // batch_size
-        self._epochs: dict[int, np.ndarray] = {}
+        self._epoch, self._order = -1, np.empty((0, batch_size), dtype=np.int64)
 
     def epoch(self, epoch: int) -> np.ndarray:
         """All batches of one epoch: pair indices, int64 [steps_per_epoch, B]."""
-        if epoch not in self._epochs:
-            # A streamed corpus looks into the next epoch while one ends.
-            self._epochs = {known: self._epochs[known] for known in self._epochs if known == epoch - 1}
+        if epoch != self._epoch:
             generator = np.random.default_rng(derive_seed(self.seed, epoch, "order"))
-            self._epochs[epoch] = self._arrange(self.indices, self.patients, self.batch_size, generator)
-        return self._epochs[epoch]
+            self._epoch, self._order = epoch, self._arrange(self.indices, self.batch_size, generator)
+        return self._order
+
+
+class DecoupledBatches(TrainingBatches):
+    """Training batches whose images and texts are drawn independently of each other (MedCLIP, section 3.1).
+
+    Of a batch, `images_B1SS`, `reports` and `indices` are those of one set of pairs, in the order that every method
+    meets them in; `sentences` are those of another set. In one epoch each pair gives its image once and one of its
+    sentences once. A streamed corpus keeps the shards of both sets at hand, and so about twice as many.
+    """
+
+    def __init__(self, corpus: AnyCorpus, batch_size: int, seed: int, split: str = "train") -> None:
+        super().__init__(corpus, batch_size, seed, split)
+        self.texts = TrainingBatches(corpus, batch_size, derive_seed(seed, "texts"), split)
+        self.texts.with_images = False
+
+    def _draw(self, step: int, rows: slice) -> Batch:
+        return replace(super()._draw(step, rows), sentences=self.texts._draw(step, rows).sentences)
+
+    def _needed(self, epoch: int, place: int, rows: slice) -> np.ndarray:
+        return np.concatenate([super()._needed(epoch, place, rows), self.texts._needed(epoch, place, rows)])
 
 
 class ValidationBatches(Batches, Sequence[Batch]):  # type: ignore[misc]
-    """Fixed batches of held-out pairs: always the same pairs together, the same image and the same sentence of each.
+    """Fixed batches of held-out pairs, which the validation loss is the mean of (A: 5000 pairs).
 
-    An InfoNCE loss depends on what shares the batch; drawn afresh, its noise would choose the "best" checkpoint.
+    Always the same pairs together, the same image and the same sentence of each: an InfoNCE loss depends on what
+    shares the batch; drawn afresh, its noise would choose the "best" checkpoint.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus | StreamedCorpus,
-        split: str,
-        pairs: int,
-        batch_size: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        shards: np.ndarray | None = None,
-    ) -> None:
-        super().__init__(corpus, split, derive_seed(seed, split, "validation"), rank, ranks, shards)
+    def __init__(self, corpus: AnyCorpus, split: str, pairs: int, batch_size: int, seed: int) -> None:
+        """Arrange the batches.
+
+        Args:
+            corpus: A prepared corpus.
+            split: Usually `val`.
+            pairs: How many pairs at most. They fill whole batches (a smaller batch has a lower loss and would not be
+                comparable): the rest is left out, unless there is just one batch.
+            batch_size: Pairs in a batch, as in training.
+            seed: Seed of the run.
+
+        Raises:
+            InputError: The split has fewer than two pairs.
+        """
+        super().__init__(corpus, split, derive_seed(seed, split, "validation"))
         if len(self.indices) < 2:
             raise InputError(
                 f"{corpus.path}: split {split!r} has {len(self.indices)} pairs, so there is nothing to validate on; "
@@ -249,13 +224,12 @@ class ValidationBatches(Batches, Sequence[Batch]):  # type: ignore[misc]
             names, shard = np.unique(self.shards[order], return_inverse=True)
             order = order[np.argsort(generator.permutation(len(names))[shard], kind="stable")]
         chosen = np.sort(order[:pairs])
-        patients, batch_size = number_patients(corpus.patient_ids[chosen]), min(batch_size, len(chosen))
-        self.batches = self._arrange(chosen, patients, batch_size, generator)
+        self.batches = self._arrange(chosen, min(batch_size, len(chosen)), generator)
         self._length = len(self.batches)
 
     def epoch(self, epoch: int) -> np.ndarray:
         """All batches, int64 [batches, B]; there is one epoch only."""
-        return self.batches[: None if epoch == 0 else 0]
+        return self.batches
 
     def __len__(self) -> int:
         return self._length
@@ -266,20 +240,80 @@ class ValidationBatches(Batches, Sequence[Batch]):  # type: ignore[misc]
         return self.read(number)
 
 
-def validation_batches(
-    corpus: Corpus | StreamedCorpus, split: str, pairs: int, batch_size: int, seed: int
-) -> ValidationBatches:
-    """The fixed batches that the validation loss is the mean of (A: 5000 held-out pairs).
+class _Items(Dataset[Batch | InputError]):
+    """What a reading process is asked for: item `n` is part `n % parts` of the n // parts-th step."""
+
+    def __init__(self, source: Sequence[Batch] | Batches, steps: range, parts: int) -> None:
+        self.source, self.steps, self.parts = source, steps, parts
+
+    def __getitem__(self, item: int) -> Batch | InputError:
+        step, part = self.steps[item // self.parts], item % self.parts
+        try:
+            if isinstance(self.source, Batches) and self.parts > 1:
+                return self.source.read(step, part, self.parts)
+            return self.source[step]
+        except InputError as error:
+            return error  # raised in a worker, it would reach the user with a traceback in its text
+
+
+@contextmanager
+def read_ahead(
+    source: Sequence[Batch] | Batches, steps: range, workers: int, *, pin: bool = False
+) -> Iterator[Iterator[Batch]]:
+    """Read the batches of `steps` in order, ahead of time in `workers` processes when there are any.
 
     Args:
-        corpus: A prepared corpus.
-        split: Usually `val`.
-        pairs: How many pairs at most. They fill whole batches (a smaller batch has a lower loss and would not be
-            comparable): the rest is left out, unless there is just one batch.
-        batch_size: Pairs in a batch, as in training.
-        seed: Seed of the run.
-
-    Raises:
-        InputError: The split has fewer than two pairs.
+        source: Batches addressed by step.
+        steps: Which ones.
+        workers: Reading processes, which end with the block; 0 reads in this process. Of a streamed corpus each reads
+            its own slots of every batch, and so its own shards; else each reads whole batches in turn.
+        pin: Put images in page-locked memory, for a GPU.
     """
-    return ValidationBatches(corpus, split, pairs, batch_size, seed)
+    parts = max(1, workers) if isinstance(source, Batches) and source.shards is not None else 1
+    loader: DataLoader[Batch | InputError] = DataLoader(
+        _Items(source, steps, parts),
+        batch_size=None,
+        # Items go to the processes in turn, so that of `parts` parts each always goes to the same one.
+        sampler=range(len(steps) * parts),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
+        pin_memory=pin,
+        # Without its own generator the loader would draw from the global one, which dropout uses.
+        generator=torch.Generator(),
+    )
+
+    def batches() -> Generator[Batch]:
+        read: list[Batch] = []
+        for item in loader:
+            if isinstance(item, InputError):
+                raise item
+            read.append(item)
+            if len(read) == parts:
+                yield _join(read)
+                read = []
+
+    # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
+    with closing(batches()) as opened:
+        yield opened
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the parent decides when the readers stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _join(parts: Sequence[Batch]) -> Batch:
+    """Put the parts of one batch together, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    images = [part.images_B1SS for part in parts]
+    if len({image.dtype for image in images}) > 1:
+        images = [to_unit(image) for image in images]
+    return Batch(
+        images_B1SS=torch.cat(images),
+        sentences=[sentence for part in parts for sentence in part.sentences],
+        reports=[report for part in parts for report in part.reports],
+        indices=np.concatenate([part.indices for part in parts]),
+        step=parts[0].step,
+    )

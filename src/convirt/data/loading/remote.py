@@ -1,22 +1,25 @@
-"""Files below one address, wherever fsspec reaches: a folder, a web server, object storage.
+"""Files below one address: a folder, a web server, or storage that fsspec reaches.
 
 Every file is read whole, checked by size and hash, and asked for again after an error that may pass. Credentials are
-found where fsspec and the service's own library look for them (environment variables, configuration files); none
-belongs into an address.
+found where `requests`, fsspec and the service's own library look for them (environment variables, .netrc,
+configuration files); an address must not hold any.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+import requests
 
-from convirt.atomic import atomic_file
+from convirt.atomic import atomic_file, write_bytes
+from convirt.data.sources.http import TIMEOUT, Refused, Transient, check_status, explain
 from convirt.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -28,21 +31,34 @@ CACHE_GIB = "CONVIRT_CACHE_GIB"
 ATTEMPTS = 7
 """How often a file is asked for."""
 FIRST_WAIT = 0.5
-"""Seconds before the second attempt; each further wait is twice as long, so that half a minute is waited in all."""
-_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"}  # where folders need not be made
-_LEFT: list[Any] = []
-"""Connections that a process has from its parent. Let go of, they would be closed, and their events unsubscribed, for
-the parent as well, which would then wait for them in vain."""
-_EXTRA = {"s3": "s3", "s3a": "s3"}  # protocol: extra of this package that brings its library
+"""Seconds before the second attempt; each further wait is twice as long, so that half a minute is waited in all, unless
+the server asks for more."""
+_LONGEST_WAIT = 60.0  # seconds, whatever the server asks for
+_BUCKETS = {
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "abfs",
+    "abfss",
+    "az",
+    "oci",
+    "oss",
+}  # no folder is made in them, and no bucket in passing
 
 
 def is_address(place: str) -> bool:
-    """Whether a place is named by a URL, and is no path of this machine."""
+    """Whether a place is named by a URL, and not by a path of this machine."""
     return "://" in place or "::" in place
 
 
 class Remote:
-    """Files of one folder, at a URL or on this machine. It can be pickled, and used after a fork."""
+    """Files of one folder, at a URL or on this machine. It can be pickled, and used after a fork.
+
+    Attributes:
+        place: The address, without a slash at its end.
+        local: The folder, if it lies on this machine.
+    """
 
     def __init__(self, place: str) -> None:
         """Open nothing yet.
@@ -56,35 +72,36 @@ class Remote:
             try:
                 parts = urlsplit(place.rpartition("::")[2])
             except ValueError as error:
-                raise InputError(f"{place!r} is no address: {error}") from error
+                raise InputError(f"{place!r} is not an address: {error}") from error
             if parts.username or parts.password or parts.query:
                 raise InputError(
                     f"address of {parts.hostname or 'the corpus'} holds a user, a password or a query; leave them out: "
                     "credentials belong into the environment (see fsspec and the service's own variables)"
                 )
         self.place = place.rstrip("/") or place
-        self._opened: tuple[int, Any, str] | None = None
+        self.local = None if is_address(place) else Path(self.place)
+        self._protocol = place.partition("://")[0].partition("::")[0] if is_address(place) else "file"
+        self._on_web = self._protocol in ("http", "https")
+        self._opened: dict[int, tuple[Any, str]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"place": self.place, "_opened": None}
-
-    @property
-    def local(self) -> Path | None:
-        """The folder, if it lies on this machine."""
-        return None if is_address(self.place) else Path(self.place)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.place,)
 
     def _open(self) -> tuple[Any, str]:
-        # A connection does not survive a fork: each process opens its own.
-        if self._opened is None or self._opened[0] != os.getpid():
-            _LEFT.append(self._opened)
-            protocol = _protocol(self.place)
+        """The file system and the path in it; each process opens its own, as connections do not survive a fork.
+
+        A parent's is kept: let go of, it would be closed, and its events unsubscribed, for the parent as well.
+        """
+        if self._on_web:
+            raise InputError(f"{self.place} cannot be written: a web server is for reading only; choose another --out")
+        if os.getpid() not in self._opened:
             try:
-                filesystem, root = fsspec.core.url_to_fs(self.place, **_options(self.place))
+                filesystem, root = fsspec.core.url_to_fs(self.place)
             except (ImportError, ValueError) as error:
-                extra = f"install convirt[{_EXTRA[protocol]}]" if protocol in _EXTRA else "install what it names"
-                raise InputError(f"{self.place} cannot be reached: {error}; {extra}") from error
-            self._opened = os.getpid(), filesystem, root.rstrip("/")
-        return self._opened[1], self._opened[2]
+                extra = "convirt[s3]" if self._protocol in ("s3", "s3a") else "what it names"
+                raise InputError(f"{self.place} cannot be reached: {error}; install {extra}") from error
+            self._opened[os.getpid()] = filesystem, root.rstrip("/")
+        return self._opened[os.getpid()]
 
     def read(self, name: str, *, size: int | None = None, sha256: str | None = None) -> bytes:
         """Read a file whole.
@@ -98,38 +115,37 @@ class Remote:
             InputError: It is missing, access is refused, it is damaged, or the server did not answer well in time.
         """
         kept = Cache.from_environment() if sha256 and self.local is None else None
-        if kept is not None and sha256 is not None and (data := kept.get(sha256)) is not None:
+        if kept and sha256 and (data := kept.get(sha256)) is not None:
             return data
-        trouble = ""
-        for attempt in range(ATTEMPTS):
+        attempts = ATTEMPTS if self.local is None else 1  # a disk gives the same bytes again
+        trouble, asked = "", 0.0
+        for attempt in range(attempts):
             if attempt:
                 log.warning("%s/%s: %s; asking again", self.place, name, trouble)
-                time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+                time.sleep(max(FIRST_WAIT * 2 ** (attempt - 1), min(asked, _LONGEST_WAIT)))
             try:
                 data = self._read_once(name)
             except (TypeError, AttributeError, NameError):
                 raise
             except Exception as error:  # each of fsspec's services has errors of its own
-                trouble = _describe(error)
+                trouble, asked = describe(error), getattr(error, "wait", None) or 0.0
                 if remedy := _final(error):
                     raise InputError(f"{self.place}/{name} {remedy}") from error
-                if self.local is not None:
-                    break
                 continue
             if size is not None and len(data) != size:
                 trouble = f"it has {len(data)} bytes, should have {size}"
             elif sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
                 trouble = "its content is not what was exported (sha256 differs)"
             else:
-                if kept is not None and sha256 is not None:
+                if kept and sha256:
                     kept.put(sha256, data)
                 return data
-            if self.local is not None:
-                break  # a disk gives the same bytes again
-        tried = f" in {ATTEMPTS} attempts" if self.local is None else ""
+        tried = f" in {attempts} attempts" if attempts > 1 else ""
         raise InputError(f"{self.place}/{name} cannot be read{tried}: {trouble}; see to the server, or export anew")
 
     def _read_once(self, name: str) -> bytes:
+        if self._on_web:  # a connection of its own: none is shared by threads, or with the parent after a fork
+            return check_status(requests.get(f"{self.place}/{name}", timeout=TIMEOUT)).content
         filesystem, root = self._open()
         return bytes(filesystem.cat_file(f"{root}/{name}"))
 
@@ -139,92 +155,71 @@ class Remote:
         Raises:
             InputError: The place cannot be written to.
         """
-        try:
+        with _refusals(f"{self.place}/{name} cannot be written", "choose another --out"):
             if self.local is not None:
-                self.local.mkdir(parents=True, exist_ok=True)
-                with atomic_file(self.local / name) as handle:
-                    handle.write(data)
-            else:
-                filesystem, root = self._open()
-                try:
-                    filesystem.pipe_file(f"{root}/{name}", data)
-                except FileNotFoundError:
-                    if _protocol(self.place) in _BUCKETS:
-                        raise  # a bucket is not made in passing
-                    filesystem.makedirs(root, exist_ok=True)
-                    filesystem.pipe_file(f"{root}/{name}", data)
-        except InputError:
-            raise
-        except Exception as error:
-            what = "cannot be written"
-            if isinstance(error, NotImplementedError):
-                what = f"cannot be written: {_protocol(self.place)}:// is for reading only"
-            raise InputError(f"{self.place}/{name} {what} ({_describe(error)}); choose another --out") from error
+                write_bytes(self.local / name, data)
+                return
+            filesystem, root = self._open()
+            if self._protocol not in _BUCKETS:
+                filesystem.makedirs(root, exist_ok=True)
+            filesystem.pipe_file(f"{root}/{name}", data)
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no mistake.
+        """Remove a file; one that is not there is ignored.
 
         Raises:
             InputError: The service refuses.
         """
         filesystem, root = self._open()
-        try:
+        with _refusals(f"{self.place}/{name} cannot be removed", "remove it"), suppress(FileNotFoundError):
             filesystem.rm_file(f"{root}/{name}")
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise InputError(f"{self.place}/{name} cannot be removed ({_describe(error)}); remove it") from error
 
     def sizes(self) -> dict[str, int]:
-        """The files that lie there, with their sizes in bytes; empty if there is no such place.
+        """The files at a place that can be written to, with their sizes in bytes; empty if there is no such place.
 
         Raises:
             InputError: They cannot be listed.
         """
         filesystem, root = self._open()
-        try:
+        listed: list[dict[str, Any]] = []
+        with _refusals(f"{self.place} cannot be listed", "check the address"), suppress(FileNotFoundError):
             filesystem.invalidate_cache()
             listed = filesystem.ls(root, detail=True)
-        except FileNotFoundError:
-            return {}
-        except Exception as error:
-            raise InputError(f"{self.place} cannot be listed: {_describe(error)}") from error
         return {entry["name"].rpartition("/")[2]: entry["size"] or 0 for entry in listed if entry["type"] == "file"}
 
 
-def _protocol(place: str) -> str:
-    return place.partition("://")[0].partition("::")[0] if is_address(place) else "file"
+@contextmanager
+def _refusals(what: str, remedy: str) -> Iterator[None]:
+    """Turn any error of a service into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({describe(error)}); {remedy}") from error
 
 
-def _options(place: str) -> dict[str, Any]:
-    """Let web servers be reached through the proxies, and with the passwords of .netrc, that the user has set."""
-    if not place.startswith(("http://", "https://")):
-        return {}
-    import aiohttp
-
-    given = fsspec.config.conf.get(_protocol(place), {}).get("client_kwargs", {})
-    # A server that has fallen silent is left after a minute, not after five.
-    timeout = aiohttp.ClientTimeout(sock_connect=30, sock_read=60)
-    return {"client_kwargs": {"trust_env": True, "timeout": timeout, **given}}
-
-
-def _describe(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if said else ''}{said[:300]}"
+def describe(error: Exception) -> str:
+    """The kind of an error and its text, in one line."""
+    if isinstance(error, Transient | Refused | requests.RequestException):
+        return explain(error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if text else ''}{text[:300]}"
 
 
 def _final(error: Exception) -> str:
-    """What there is to say of an error that asking again would not mend; empty if it would, perhaps."""
-    status = getattr(error, "status", None)
-    if isinstance(error, FileNotFoundError):
+    """The message for an error that another attempt would not mend; empty if it might."""
+    status = error.status if isinstance(error, Refused) else 0
+    if isinstance(error, FileNotFoundError) or status == 404:
         return "is missing; export the corpus anew, or correct the address"
-    refused = isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__
-    if refused:
-        return f"may not be read ({_describe(error)}); give credentials by the environment"
+    if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
+        return f"may not be read ({describe(error)}); give credentials by the environment"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"cannot be read ({describe(error)}); set REQUESTS_CA_BUNDLE to the file of the server's authority"
     if isinstance(error, InputError | ImportError | ValueError):
         return f"cannot be read: {error}"
-    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
-        return f"cannot be read ({_describe(error)}); correct the address"
+    if 400 <= status < 500:
+        return f"cannot be read ({describe(error)}); correct the address"
     return ""
 
 
@@ -243,7 +238,7 @@ class Cache:
         """The cache that the environment names, if any.
 
         Raises:
-            InputError: Its size is no positive number.
+            InputError: Its size is not a positive number.
         """
         folder, size = os.environ.get(CACHE), os.environ.get(CACHE_GIB, "50")
         if not folder:
@@ -279,7 +274,7 @@ class Cache:
                 handle.write(data)
             kept = []
             for entry in os.scandir(self.folder):
-                with contextlib.suppress(FileNotFoundError):  # another process made room as well
+                with suppress(FileNotFoundError):  # another process made room as well
                     if len(entry.name) == len(sha256):
                         kept.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
             excess = sum(size for _, size, _ in kept) - self.limit

@@ -2,8 +2,8 @@
 
 Corpora on disk are shuffled as a whole. Corpora that stream are read shard by shard: the shards are permuted and laid
 end to end, the row is cut into lanes of equal length, and each lane feeds its own slots of every batch, shuffled within
-a window of shards. A rank or a process takes a share of the slots, and so reads a share of the shards. Either order is
-a function of the epoch's random generator alone, never of who reads.
+a window of shards. A reading process takes some of the slots, and so reads some of the shards. Either order is a
+function of the epoch's random generator alone, never of who reads.
 
 Shape legend: N pairs, B pairs in a batch, T batches in the epoch, C conflicts.
 """
@@ -184,7 +184,7 @@ def _disjoint(step: np.ndarray, other: np.ndarray, fits: np.ndarray, batches: in
 
 
 class Schedule:
-    """Which shards a reader of batches needs, and from when to when.
+    """The shards that a reader of batches needs, and from when to when.
 
     Attributes:
         shards: Shards in the order of their first use.
@@ -213,19 +213,8 @@ class Schedule:
         return np.concatenate([in_use, self.shards[begun : begun + ahead]])
 
 
-def share(total: int, part: int, parts: int) -> slice:
-    """The slots of a batch that are read by one of several ranks or processes: neighbours, of one lane where possible.
-
-    Args:
-        total: Slots to share out.
-        part: Which share, from 0.
-        parts: How many shares.
-    """
-    return slice(total * part // parts, total * (part + 1) // parts)
-
-
-def draw_views(images: np.ndarray, sentences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one image and one sentence of each pair of a batch, uniformly; all readers of the batch draw the same.
+def draw_image_and_sentence(images: np.ndarray, sentences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one image and one sentence of each pair of a batch, uniformly.
 
     Args:
         images: How many images each pair has, int [B].

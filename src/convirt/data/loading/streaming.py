@@ -1,6 +1,6 @@
-"""Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address of fsspec.
+"""Corpora that are read where they lie: Parquet shards that `convirt export` wrote, below any address.
 
-An export is a folder of `corpus.json` (what a corpus says of itself, its shards with sizes and hashes, its own hash),
+An export is a folder of `corpus.json` (as that of a corpus on disk, with the sizes and hashes of all shards),
 `index.parquet` (of every pair: its patient as a number, how many images and sentences it has, its place in the corpus
 that was exported) and the shards, each with pairs of one split. The index is read at once, so that batches can be
 arranged and drawn without reading any pair; a shard is read whole, when it is needed, and let go after its last use.
@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from convirt.data.corpora import SPLITS, Corpus
-from convirt.data.loading.remote import Remote, is_address
+from convirt.data.loading.remote import Remote, describe, is_address
 from convirt.data.records import Pair
-from convirt.data.shards import SCHEMA, sealed
+from convirt.data.shards import SCHEMA, SPLITS, indices_of_split, sealed
 from convirt.errors import InputError
 
 ABOUT, INDEX = "corpus.json", "index.parquet"
@@ -53,19 +52,11 @@ class ShardFile:
     """Hash of its bytes."""
 
 
-def open_corpus(place: str | Path) -> "Corpus | StreamedCorpus":
-    """Open a prepared corpus on disk, or one that `convirt export` wrote, from a folder or an address.
-
-    Raises:
-        InputError: There is none, or it is damaged or out of reach.
-    """
-    name = str(place)
-    if is_address(name):
-        return StreamedCorpus.open(name)
-    about = Path(name) / ABOUT
-    if about.is_file() and not (Path(name) / "state.json").exists() and (Path(name) / INDEX).exists():
-        return StreamedCorpus.open(name)
-    return Corpus.open(place)
+def is_export(place: str) -> bool:
+    """Whether a place is an address, or a folder that `convirt export` wrote."""
+    folder = Path(place)
+    files = [(folder / name).is_file() for name in (ABOUT, INDEX)]
+    return is_address(place) or (all(files) and not (folder / "state.json").exists())
 
 
 class StreamedCorpus:
@@ -78,7 +69,7 @@ class StreamedCorpus:
         patient_ids: Number of the patient of each pair, in the order of the patients' ids, int64 [pairs].
         shards: Number of the shard of each pair, int32 [pairs].
         settings: How it was prepared.
-        layout: Names how pairs were dealt out to shards, which decides the order in which they are visited.
+        order: Names how pairs were dealt out to shards, which decides the order in which they are visited.
 
     Pairs have the numbers that they have in the corpus which was exported.
     """
@@ -100,23 +91,24 @@ class StreamedCorpus:
         self.patient_ids: np.ndarray = index.column("patient").to_numpy()[place]
         self._lengths = {name: index.column(name).to_numpy()[place] for name in ("images", "sentences")}
         dealt = hashlib.sha256(self.shards.tobytes()).hexdigest()[:16]
-        self.layout = f"streamed by {len(sizes)} shards, {dealt}"
+        self.order = f"streamed by {len(sizes)} shards, {dealt}"
+        self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
         self._held: dict[int, Future[bytes] | pa.Table] = {}  # a shard is parsed by who first needs a pair of it
-        self._wanted: dict[int, None] = {}
         self._gate = threading.BoundedSemaphore(_AT_ONCE)
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": {}, "_wanted": {}, "_gate": None}
+        return {**self.__dict__, "_held": {}, "_gate": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._gate = threading.BoundedSemaphore(_AT_ONCE)
-        self._process = os.getpid()
+        self._hold_nothing()
 
     @classmethod
     def open(cls, place: str) -> "StreamedCorpus":
-        """Open an export at an address of fsspec, or in a folder.
+        """Open an export at an address, or in a folder.
 
         Raises:
             InputError: There is none, it is damaged or out of reach, or another version of convirt wrote it.
@@ -126,7 +118,7 @@ class StreamedCorpus:
         try:
             about = json.loads(remote.read(ABOUT))
             if about.get("kind") != KIND:
-                raise InputError(f"{place} is no exported corpus, which alone can be streamed; {remedy}")
+                raise InputError(f"{place} is not an exported corpus, the only kind that can be streamed; {remedy}")
             if about["format"] != FORMAT:
                 raise InputError(f"{place} has export format {about['format']}, this version reads {FORMAT}; {remedy}")
             if about["sha256"] != sealed(about)["sha256"]:
@@ -134,7 +126,7 @@ class StreamedCorpus:
             files = [ShardFile(**file) for file in about["shards"]]
             for file in files:
                 if file.split not in SPLITS or not file.file.isprintable() or set(file.file) & set("/\\?#%:"):
-                    raise ValueError(f"{file.file!r} is no name of a shard")
+                    raise ValueError(f"{file.file!r} is not the name of a shard")
             index = about["index"]
             data = remote.read(INDEX, size=index["bytes"], sha256=index["sha256"])
             table = _read_parquet(data, INDEX_SCHEMA)
@@ -144,26 +136,21 @@ class StreamedCorpus:
         except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
             if isinstance(error, InputError):
                 raise
-            said = " ".join(str(error).split())[:300]
-            raise InputError(f"{place} is a damaged export ({type(error).__name__}: {said}); {remedy}") from error
+            raise InputError(f"{place} is a damaged export ({describe(error)}); {remedy}") from error
 
     def check(self, *, whole: bool = False) -> None:
-        """See whether the shards are there, as far as that costs little; each is hashed whenever it is read anyway.
+        """Verify that the shards are there, on this machine with their sizes; each is hashed whenever it is read.
 
         Args:
             whole: Read all of them now.
 
         Raises:
-            InputError: One is missing, was cut, or (if all are read) is not what was exported; it is named.
+            InputError: One is missing, was cut, or (if all are read) is not what was exported; the message names it.
         """
-        standing = self._remote.sizes() if self._remote.local is not None else None
+        there = self._remote.sizes() if self._remote.local is not None else None
         for file in self._files:
-            if standing is not None and standing.get(file.file) != file.bytes:
-                what = (
-                    f"has {standing[file.file]} bytes, should have {file.bytes}"
-                    if file.file in standing
-                    else "is missing"
-                )
+            if there is not None and (found := there.get(file.file)) != file.bytes:
+                what = "is missing" if found is None else f"has {found} bytes, should have {file.bytes}"
                 raise InputError(f"{self.path}/{file.file} {what}; export the corpus anew")
             if whole:
                 self._remote.read(file.file, size=file.bytes, sha256=file.sha256)
@@ -172,14 +159,11 @@ class StreamedCorpus:
         return len(self.shards)
 
     def indices(self, split: str) -> np.ndarray:
-        """Return the indices of the pairs of a split, ascending, int64; empty if it has none."""
-        if split not in SPLITS:
-            raise InputError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
-        chosen = np.array([file.split == split for file in self._files])
-        return np.flatnonzero(chosen[self.shards]).astype(np.int64)
+        """The indices of the pairs of a split, ascending, int64; empty if it has none."""
+        return indices_of_split(np.array([file.split for file in self._files])[self.shards], split)
 
     def column_lengths(self, name: str) -> np.ndarray:
-        """Return how many `images` or `sentences` each pair has, int64 [pairs]; reads nothing."""
+        """How many `images` or `sentences` each pair has, int64 [pairs]; reads no pair."""
         return self._lengths[name].astype(np.int64)
 
     def pair(self, index: int) -> Pair:
@@ -188,13 +172,8 @@ class StreamedCorpus:
         Raises:
             InputError: The shard is missing, damaged or out of reach.
         """
-        self._leave_parent()
-        shard = int(self.shards[index])
-        if shard not in self._held:  # nobody said that it would be needed: few such are kept
-            for held in [held for held in self._held if held not in self._wanted][_AT_ONCE - 1 :]:
-                self._let_go(held)
-        row = self._shard(shard).slice(int(self._rows[index]), 1).to_pylist()[0]
-        return Pair.from_row(row)
+        shard = self._shard(int(self.shards[index]))
+        return Pair.from_row(shard.slice(int(self._rows[index]), 1).to_pylist()[0])
 
     def reports(self, split: str) -> Iterator[tuple[str, ...]]:
         """Read the sentences of each pair of a split, in any order; each shard of the split is fetched whole, once."""
@@ -207,40 +186,23 @@ class StreamedCorpus:
 
     def expect(self, shards: np.ndarray) -> None:
         """Fetch shards in the background, the most urgent first, and let go of all others."""
-        self._leave_parent()
-        self._wanted = dict.fromkeys(map(int, shards))
-        for shard in [held for held in self._held if held not in self._wanted]:
-            self._let_go(shard)
-        for shard in self._wanted:
-            self._fetch(shard)
+        if self._process != os.getpid():  # forked: the threads that would deliver what is under way are not here
+            self._hold_nothing()
+        wanted = [int(shard) for shard in shards]
+        for shard in self._held.keys() - set(wanted):
+            if isinstance(held := self._held.pop(shard), Future):
+                held.cancel()
+        for shard in wanted:
+            if shard not in self._held:
+                promise: Future[bytes] = Future()
+                self._held[shard] = promise
+                # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut
+                # off when the interpreter ends, and must not be amid Arrow's C++ then: it fetches, and parses nothing.
+                threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
 
     def held(self) -> int:
         """How many shards are held, or on their way."""
         return len(self._held)
-
-    def _leave_parent(self) -> None:
-        """After a fork, forget what the parent has under way: its threads, which would deliver it, are not here."""
-        if self._process != os.getpid():
-            self.__setstate__(self.__getstate__())
-
-    def _let_go(self, shard: int) -> None:
-        if isinstance(held := self._held.pop(shard), Future):
-            held.cancel()
-
-    def _shard(self, shard: int) -> pa.Table:
-        held = self._fetch(shard)
-        if isinstance(held, Future):
-            held = self._held[shard] = self._parse(self._files[shard], held.result())
-        return held
-
-    def _fetch(self, shard: int) -> "Future[bytes] | pa.Table":
-        if shard not in self._held:
-            promise: Future[bytes] = Future()
-            self._held[shard] = promise
-            # Not a pool: its threads would be waited for at exit, however long a server takes. Such a thread is cut
-            # off when the interpreter ends, and must not be amid Arrow's C++ then: it fetches, and parses nothing.
-            threading.Thread(target=self._deliver, args=(self._files[shard], promise), daemon=True).start()
-        return self._held[shard]
 
     def _deliver(self, file: ShardFile, promise: "Future[bytes]") -> None:
         with self._gate:
@@ -251,13 +213,20 @@ class StreamedCorpus:
             except BaseException as error:
                 promise.set_exception(error)
 
-    def _parse(self, file: ShardFile, data: bytes) -> pa.Table:
+    def _shard(self, shard: int) -> pa.Table:
+        """A shard; one that was not expected takes the place of all that were."""
+        if shard not in self._held or self._process != os.getpid():
+            self.expect(np.array([shard]))
+        if isinstance(held := self._held[shard], pa.Table):
+            return held
+        file, data = self._files[shard], held.result()
         try:
             table = _read_parquet(data, SCHEMA)
         except (pa.ArrowException, ValueError, OSError) as error:
             raise InputError(f"{self.path}/{file.file} is a damaged shard ({error}); export the corpus anew") from error
         if len(table) != file.pairs:
             raise InputError(f"{self.path}/{file.file} has {len(table)} pairs, should have {file.pairs}; export anew")
+        self._held[shard] = table
         return table
 
 
@@ -268,8 +237,3 @@ def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     `data` may be one of them, and a thread that waits for Python while the interpreter ends aborts the process.
     """
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False).cast(schema)
-
-
-def shard_record(file: ShardFile) -> dict[str, Any]:
-    """A shard as `corpus.json` names it."""
-    return asdict(file)

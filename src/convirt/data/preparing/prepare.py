@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as RichTable
 
-from convirt.atomic import write_json
-from convirt.data.catalogue import write_catalogue
+from convirt.atomic import sync_to_disk, write_json
 from convirt.data.preparing.audit import Audit, Entry
 from convirt.data.preparing.engines import ENGINES, Task, run_here
 from convirt.data.preparing.identities import Identities
@@ -29,7 +28,7 @@ from convirt.data.preparing.pairing import PairPlan
 from convirt.data.preparing.sharing import shared_files
 from convirt.data.preparing.unfinished import Unfinished, check_out
 from convirt.data.reports import MIN_TOKENS
-from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, sync, write_about
+from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, write_about, write_catalogue
 from convirt.errors import InputError
 from convirt.versions import versions
 
@@ -234,7 +233,7 @@ def _conclude(
     )
     write_json(work.corpus / "audit.json", audit.to_json())
     audit.write_csv(work.corpus / "audit.csv")
-    sync(work.corpus)
+    sync_to_disk(work.corpus / "audit.csv")
 
 
 def _print(audit: Audit | None, out: Path) -> None:

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from convirt.atomic import check_writable, write_json
-from convirt.data.shards import check_free, shard_name
+from convirt.atomic import check_free, check_writable, write_json
+from convirt.data.shards import shard_name
 from convirt.errors import InputError
 
 try:

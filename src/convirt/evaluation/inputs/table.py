@@ -4,7 +4,6 @@ Shape legend: N rows, C classes.
 """
 
 import csv
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,8 +18,7 @@ from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import Benchmark, Protocol, open_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
 from convirt.data.splits import SPLITS
-from convirt.data.tables import read_table as read_source
-from convirt.data.tables import row_of, select_rows
+from convirt.data.tables import read_frame, row_of
 from convirt.errors import InputError
 from convirt.evaluation.inputs.options import TableOptions
 from convirt.evaluation.statistics.metrics import one_hot
@@ -313,35 +311,6 @@ def read_table(
         pools_N=optional(columns.pool),
         attributes={role: frame[column].to_numpy(dtype=str) for role, column in columns.attributes.items()},
     )
-
-
-def read_frame(
-    path: str | Path, named: Sequence[tuple[str, str]], where: Sequence[str] = ()
-) -> tuple[pd.DataFrame, str]:
-    """A table's rows that meet the conditions, stripped text without gaps, and the hash of its file.
-
-    Args:
-        path: CSV or Parquet file.
-        named: The columns that it must have, each after the option that names it (empty if none does).
-        where: Conditions `column=value1,value2` that rows must meet, all of them.
-
-    Raises:
-        InputError: No such table, column or row, or a row that does not fit the header.
-    """
-    source = read_source(path)
-    if source.malformed:
-        row, problem = next(iter(source.malformed.items()))
-        raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
-    for option, column in named:
-        if column not in source.header:
-            lowered = {name.lower(): name for name in source.header}
-            close = difflib.get_close_matches(column.lower(), lowered, n=1)
-            meant = f" (did you mean {lowered[close[0]]!r}?)" if close else ""
-            said = f"{option}: " if option else ""
-            there = ", ".join(source.header)
-            raise InputError(f"{said}table {source.name} has no column {column!r}{meant}; its columns are: {there}")
-    frame = source.frame[select_rows(source, where)]
-    return frame.apply(lambda column: column.str.strip()), source.sha256
 
 
 def _targets(

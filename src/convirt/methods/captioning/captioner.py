@@ -14,8 +14,9 @@ from torch import Tensor
 
 from convirt.cider import cider_d
 from convirt.data.loading.loader import Batch
+from convirt.data.records import AnyCorpus
 from convirt.encoders import ImageEncoder
-from convirt.methods.base import AnyCorpus, Criterion, Method, encode_views
+from convirt.methods.base import Criterion, Method, encode_views
 from convirt.methods.captioning.attention_lstm import AttentionLSTM, attention_penalty
 from convirt.methods.captioning.decoding import Decoder, beam_search
 from convirt.methods.captioning.meshed_transformer import MeshedMemoryTransformer

@@ -97,5 +97,5 @@ class Vocabulary:
             raise InputError(f"cannot read {path}: not a captioner's checkpoint folder, or damaged") from error
         whole = isinstance(spellings, list) and all(isinstance(word, str) for word in spellings)
         if not whole or tuple(spellings[: len(SPECIAL)]) != SPECIAL or len(set(spellings)) != len(spellings):
-            raise InputError(f"cannot read {path}: it is no list of words that begins with {', '.join(SPECIAL)}")
+            raise InputError(f"cannot read {path}: it is not a list of words that begins with {', '.join(SPECIAL)}")
         return cls(tuple(spellings))
