@@ -49,7 +49,7 @@ def test_other_settings_and_strange_folders_are_refused(finished, tmp_path):
     with pytest.raises(InputError, match="other settings"):
         demo(finished, seed=5)
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is no demo"):
+    with pytest.raises(InputError, match="is not a demo"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
