@@ -210,7 +210,7 @@ def test_classify_in_both_settings_and_again(archive, tmp_path, monkeypatch, cap
     assert "fine-tuning" in printed
     assert "not shown, with --details or in metrics.json: calibration" in printed
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
-    kept = sorted((tmp_path / "out" / "cells").iterdir())
+    kept = sorted(path for path in (tmp_path / "out" / "cells").iterdir() if path.is_dir())
     assert [path.name[:8] for path in kept] == ["run-1-0-", "run-1-1-"]
     # Done cells are not trained again; a damaged one, and one of other settings, are.
     trained = []

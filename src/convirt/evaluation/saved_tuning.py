@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -104,7 +103,7 @@ def _cell(
     job.run(cells)
     kept = _read_outcome(cells / job.name / OUTCOME, key)
     if kept is None:  # damaged since
-        shutil.rmtree(cells / job.name)
+        job.discard(cells)
         job.run(cells)
         kept = _read_outcome(cells / job.name / OUTCOME, key)
     assert kept is not None, "written just now"
