@@ -9,7 +9,7 @@ import torch
 
 from convirt.config import OBJECTIVES, ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.evaluation.calibration import choose_threshold, operating_rows, rates
-from convirt.evaluation.finetuning import Examples, FineTuning
+from convirt.evaluation.finetuning import Examples, FineTuning, Tower
 from convirt.evaluation.inputs.images import Canvases
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.inputs.units import Units, pool_views
@@ -50,9 +50,10 @@ def test_fine_tuning_trains_the_encoder_of_a_loaded_model():
     table = make_table([0.0, 1.0] * 8, ["train"] * 8 + ["val"] * 4 + ["test"] * 4)
     pixels = np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE), dtype=np.uint8)
     canvases = Canvases(by_size={SIZE: pixels}, sha256="", sides_N2=np.full((16, 2), SIZE))
-    examples = Examples(canvases=canvases, size=SIZE, pooled=pool_views(table, None))
+    tower = Tower(encoder=encoder, size=SIZE, device=torch.device("cpu"))
+    examples = Examples(tower=tower, canvases=canvases, pooled=pool_views(table, None))
     protocol = ClassificationProtocol(settings=("finetuned",), warmup_steps=1)
-    tuning = FineTuning(encoder, examples, np.arange(8), 0, protocol, torch.device("cpu"))
+    tuning = FineTuning(examples, np.arange(8), 0, protocol)
     before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
     tuning.adam = tuning.optimiser()
     tuning.run_epoch()

@@ -13,7 +13,7 @@ from convirt.config import ImageEncoderConfig, PretrainConfig, TransformConfig
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
 from convirt.evaluation import linear, protocol, saved_tuning
-from convirt.evaluation.finetuning import Examples, FineTuning, classification_loss, whole_minibatches
+from convirt.evaluation.finetuning import Examples, FineTuning, Tower, classification_loss, whole_minibatches
 from convirt.evaluation.inputs.images import read_canvases
 from convirt.evaluation.inputs.units import pool_views
 from convirt.evaluation.protocol import ClassificationProtocol, Schedule
@@ -43,11 +43,16 @@ def archive(tmp_path):
     return {"table": tmp_path / "images" / "table.csv", "images": tmp_path / "images", "patient_column": "patient"}
 
 
+def tower_of():
+    encoder = build_image_encoder(ImageEncoderConfig(name="test_resnet.r160_in1k", weights="random"), seed=3)
+    return Tower(encoder=encoder.eval(), size=SIZE, device=CPU)
+
+
 @pytest.fixture
 def task(archive, tmp_path):
     table = read_table(archive["table"], archive["images"], label_column="finding", patient_column="patient")
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
-        yield table, Examples(canvases=canvases, size=SIZE, pooled=pool_views(table, None))
+        yield table, Examples(tower=tower_of(), canvases=canvases, pooled=pool_views(table, None))
 
 
 def tuning_of(task, *, seed=0, **changes):
@@ -56,9 +61,7 @@ def tuning_of(task, *, seed=0, **changes):
     rules = ClassificationProtocol(
         **{"settings": ("finetuned",), "warmup_steps": 5, **changes}, schedule=Schedule(**settings)
     )
-    encoder = build_image_encoder(ImageEncoderConfig(name="test_resnet.r160_in1k", weights="random"), seed=3)
-    subset = np.arange(len(table.rows("train")))
-    return FineTuning(encoder.eval(), examples, subset, seed, rules, CPU)
+    return FineTuning(examples, np.arange(len(table.rows("train"))), seed, rules)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -207,12 +210,12 @@ def test_classify_in_both_settings_and_again(archive, tmp_path, monkeypatch, cap
     assert "fine-tuning" in printed
     assert "not shown, with --details or in metrics.json: calibration" in printed
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
-    kept = sorted((tmp_path / "out" / "cells").iterdir())
+    kept = sorted(path for path in (tmp_path / "out" / "cells").iterdir() if path.is_dir())
     assert [path.name[:8] for path in kept] == ["run-1-0-", "run-1-1-"]
     # Done cells are not trained again; a damaged one, and one of other settings, are.
     trained = []
     real = saved_tuning.fine_tune
-    monkeypatch.setattr(saved_tuning, "fine_tune", lambda *given: trained.append(given[3]) or real(*given))
+    monkeypatch.setattr(saved_tuning, "fine_tune", lambda *given: trained.append(given[2]) or real(*given))
     again = classify(["run"], **asked, settings=("linear", "finetuned"))
     assert trained == []
     assert [row["mean"] for row in again.rows] == [row["mean"] for row in first.rows]
@@ -243,7 +246,7 @@ def test_a_stop_in_the_middle_loses_one_cell_at_most(archive, tmp_path, monkeypa
     def stopped(*given):
         if len(trained) == 2:
             raise KeyboardInterrupt
-        trained.append(given[3])
+        trained.append(given[2])
         return real(*given)
 
     monkeypatch.setattr(saved_tuning, "fine_tune", stopped)
@@ -340,7 +343,7 @@ def test_the_views_of_a_study_are_one_row_with_the_mean_of_their_features(studie
     pooled = pool_views(table, "study")
     targets = pooled.table.targets_NC
     with read_canvases(table.paths, {SIZE}, tmp_path / "room") as canvases:
-        examples = Examples(canvases=canvases, size=SIZE, pooled=pooled)
+        examples = Examples(tower=tower_of(), canvases=canvases, pooled=pooled)
         tuning = tuning_of((pooled.table, examples))
         rows = np.array([5, 0, 5, 7])  # in any order, and one twice
         views, targets_BC = examples.batch(rows, CPU)

@@ -27,7 +27,7 @@ def rankings(tmp_path_factory):
     opened = TableOptions(table=folder / "benchmark").open()
     columns, benchmark, table = opened.columns, opened.benchmark, opened.table
     queries, candidates = retrieve._queries_and_candidates(table)
-    nothing = retrieve._Vectors(features={}, shared={}, projected={}, sha256="")
+    nothing = retrieve._Vectors(features={}, shared={}, projected={}, sha256="", encoders={}, batch_size=1)
     ((images, _),) = retrieve._image_image(table, nothing, own_patient=benchmark.protocol.own_patient)
     texts = retrieve._read_queries(benchmark.queries, "text", columns.label)
     return {

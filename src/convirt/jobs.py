@@ -160,6 +160,11 @@ class Job:
             write_json(_marker_path(own), {"fingerprint": wanted, "seconds": round(seconds, 1)})
             return seconds
 
+    def discard(self, folder: Path) -> None:
+        """Remove the result, finished or not, so that the next run makes it again."""
+        _marker_path(folder / self.name).unlink(missing_ok=True)
+        shutil.rmtree(folder / self.name, ignore_errors=True)
+
     def _marker(self, folder: Path) -> dict[str, Any]:
         found = read_json(_marker_path(folder / self.name))
         return found if isinstance(found, dict) else {}

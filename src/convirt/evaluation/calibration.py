@@ -1,4 +1,4 @@
-"""Beside each score: whether probabilities mean what they say, and operating points that validation chose.
+"""Calibration of the predicted probabilities, and operating points that validation chose.
 
 Calibration is that of Guo et al. (On Calibration of Modern Neural Networks, 2017).
 

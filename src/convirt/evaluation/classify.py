@@ -47,7 +47,7 @@ def classify(
     device: Device = "auto",
     details: bool = False,
 ) -> Results:
-    """Linear evaluation and fine-tuning of pretraining runs beside untrained encoders of the same architecture.
+    """Linear evaluation and fine-tuning of pretraining runs, compared with untrained encoders of the same architecture.
 
     Linear: the encoder is frozen and each image is encoded once; heads train on the features h_v of a share of the
     training labels. Fine-tuned: the head warms up alone, then everything trains; what is done is kept in OUT/cells, so
@@ -68,7 +68,7 @@ def classify(
         settings: `linear`, `finetuned` or both.
         fractions: Shares of the training labels; 0.01 0.1 1 by default.
         seeds: Number of seeds; each draws the labelled subset and the head's start, order and dropout.
-        baselines: Encoders to stand beside the runs, with the architecture of the first run.
+        baselines: Encoders to compare the runs with, with the architecture of the first run.
         heads: Of linear evaluation: `paper` (dropout and a linear layer, Adam) and `logistic` (standardised features,
             L-BFGS).
         learning_rate: Initial rate of the paper's head, and of fine-tuning after its warm-up; 1e-4 by default.
@@ -76,7 +76,7 @@ def classify(
         max_steps: Limit of steps of fine-tuning after its warm-up.
         select_on: Validation score that steers the paper's head and fine-tuning, AUC by default; take accuracy for a
             task that is judged by it, as COVIDx is. Logistic regression chooses C by validation log loss.
-        metadata: Whether a baseline of sex, age, view, source and image size alone stands beside the methods; by
+        metadata: Whether a baseline of sex, age, view, source and image size alone is evaluated as well; by
             default for a benchmark, and where one of these columns is named.
         operating_points: How thresholds are chosen on validation: youden, sensitivity=0.9, specificity=0.9 ...
         resamples: Bootstrap resamples.
@@ -128,7 +128,7 @@ def classify(
     )
     write_reliability(trained.outcomes, ScoredTask.of(pooled.table, seeds=1, resamples=1), Path(out))
     sha256 = trained.images_sha256
-    return findings.finish(call, opened, protocol, opened.table, sha256, pooled.described(), pictures=[PICTURE])
+    return findings.finish(call, opened, protocol, opened.table, sha256, pooled.described(), files=[PICTURE])
 
 
 def schedule_of(
@@ -137,7 +137,7 @@ def schedule_of(
     max_epochs: int,
     select_on: Literal["auc", "accuracy"] | None,
 ) -> Schedule:
-    """What the user asked for, else what the paper says of the benchmark, else the default."""
+    """The schedule that the user asked for, else the paper's for the benchmark, else the default."""
     paper = opened.protocol
     rates = (learning_rate, paper.learning_rate, LEARNING_RATE)
     return Schedule(

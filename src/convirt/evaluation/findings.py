@@ -40,7 +40,7 @@ class Findings:
         protocol: ClassificationProtocol,
         table: LabelledTable,
         images_sha256: str,
-        said_of_rows: Mapping[str, Any],
+        row_values: Mapping[str, Any],
         **written: Any,
     ) -> "Results":
         """Write and print the results of a verb.
@@ -51,8 +51,8 @@ class Findings:
             protocol: What was trained.
             table: The images that took part.
             images_sha256: Hash over their files.
-            said_of_rows: What else every row says.
-            written: What lies beside the results, as `Call.finish` takes it.
+            row_values: Further names and values of every row.
+            written: Other files of the results, as `Call.finish` takes it.
         """
         splits, counts = np.unique(table.splits_N, return_counts=True)
         return call.finish(
@@ -68,7 +68,7 @@ class Findings:
                 "splits": {str(split): int(count) for split, count in zip(splits, counts, strict=True)},
             },
             rows=self.rows,
-            said_of_rows=said_of_rows,
+            row_values=row_values,
             comparisons=self.comparisons,
             predictions=self.predictions,
             notes=self.notes,
@@ -89,12 +89,12 @@ def evaluate(
     """Score classifiers.
 
     Args:
-        outcomes: What they say, by place and method.
+        outcomes: Their predictions, by place and method.
         table: Labels, patients, splits and attributes.
         protocol: What was trained.
         task: Name of the task in the rows.
         baselines: Methods that the others are compared with.
-        sides_N2: Height and width of each image; with them the metadata baseline stands beside the methods.
+        sides_N2: Height and width of each image; with them the metadata baseline is evaluated as well.
     """
     scored = ScoredTask.of(table, seeds=len(protocol.seeds), resamples=protocol.resamples)
     subsets = {fraction: protocol.subsets(table, fraction) for fraction in protocol.fractions}
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def _arrays_of(table: LabelledTable) -> dict[str, NDArray]:
-    """The arrays that the scores of every method stand beside in `predictions.npz`."""
+    """Classes, images, patients and targets, for `predictions.npz`."""
     arrays: dict[str, NDArray] = {"classes": np.array(table.classes)}
     for split in ("val", "test"):
         rows = table.rows(split)

@@ -93,11 +93,11 @@ def finetune(
     protocol.check(pooled.table)
     model = load(run, part="image", device=device)
     tower = Tower.of(model)
-    with hold(Path(out) / "best"), read_canvases(kept.paths, {tower.size}, Path(out)) as canvases:
-        examples = Examples(canvases=canvases, size=tower.size, pooled=pooled)
+    with read_canvases(kept.paths, {tower.size}, Path(out)) as canvases, hold(Path(out) / "best"):
+        examples = Examples(tower=tower, canvases=canvases, pooled=pooled)
         subset = pooled.table.training_subset(fraction, seed)
-        tuning = FineTuning(tower.encoder, examples, subset, seed, protocol, tower.device)
-        train_on_disk(tuning, Path(out), model.config, cell_key(tower, examples, subset, seed, protocol))
+        tuning = FineTuning(examples, subset, seed, protocol)
+        train_on_disk(tuning, Path(out), model.config, cell_key(examples, subset, seed, protocol))
         save_encoder(Path(out) / "best", tuning, model.config)
         outcome = tuning.outcome()
     place = Place(setting="finetuned", head="paper", fraction=fraction)

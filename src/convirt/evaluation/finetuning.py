@@ -105,11 +105,10 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Labelled images as the encoder takes them."""
+    """An encoder, and labelled images as it takes them."""
 
+    tower: Tower
     canvases: Canvases
-    size: int
-    """Side R of the views."""
     pooled: Pooled
     """The table, and which images are one row of it where several views of a study are."""
 
@@ -126,10 +125,10 @@ class Examples:
     def views(self, rows: NDArray[np.int64], device: torch.device) -> Views:
         """Every image of some rows."""
         if self.pooled.column is None:
-            return Views(images_V1RR=self.canvases.views(self.size, rows, device))
+            return Views(images_V1RR=self.canvases.views(self.tower.size, rows, device))
         members = [np.flatnonzero(self.pooled.index_N == row) for row in rows]
         owner_V = np.repeat(np.arange(len(rows)), [len(images) for images in members])
-        images_V1RR = self.canvases.views(self.size, np.concatenate(members), device)
+        images_V1RR = self.canvases.views(self.tower.size, np.concatenate(members), device)
         return Views(images_V1RR=images_V1RR, owner_V=torch.from_numpy(owner_V).to(device))
 
 
@@ -151,21 +150,19 @@ class FineTuning:
 
     def __init__(
         self,
-        encoder: ImageEncoder,
         examples: Examples,
         subset: NDArray[np.int64],
         seed: int,
         protocol: ClassificationProtocol,
-        device: torch.device,
     ) -> None:
-        table = examples.table
-        self.examples, self.seed, self.protocol, self.device = examples, seed, protocol, device
+        table, tower = examples.table, examples.tower
+        self.examples, self.seed, self.protocol, self.device = examples, seed, protocol, tower.device
         self.train_rows, self.val_rows = table.rows("train")[subset], table.rows("val")
         schedule = protocol.schedule
-        encoder = copy.deepcopy(encoder).to(device).requires_grad_(True)
+        encoder = copy.deepcopy(tower.encoder).to(tower.device).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("head-initialisation", seed))
-            self.classifier = Classifier(encoder, table.targets_NC.shape[1], schedule.dropout).to(device)
+            self.classifier = Classifier(encoder, table.targets_NC.shape[1], schedule.dropout).to(tower.device)
         self.plateau = Plateau(1, schedule)
         self.adam: torch.optim.Adam | None = None
         self.epoch = self.step = 0
@@ -314,14 +311,11 @@ def _reproducible(device: torch.device) -> Iterator[None]:
         yield
 
 
-def fine_tune(
-    tower: Tower, examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol
-) -> Outcome:
+def fine_tune(examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol) -> Outcome:
     """Fine-tune one encoder on one subset with one seed, and score the checkpoint that is best on validation.
 
     Args:
-        tower: f_v; it is copied, not changed.
-        examples: The images, labels and splits of every row of the table.
+        examples: f_v, which is copied, not changed, and the images, labels and splits of every row of the table.
         subset: Positions among the training rows.
         seed: Draws the head's start, the order and the dropout.
         protocol: The constants.
@@ -329,6 +323,6 @@ def fine_tune(
     Raises:
         InputError: Training diverges, or validation cannot be scored.
     """
-    tuning = FineTuning(tower.encoder, examples, subset, seed, protocol, tower.device)
+    tuning = FineTuning(examples, subset, seed, protocol)
     tuning.run()
     return tuning.outcome()

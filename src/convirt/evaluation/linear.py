@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def train_linear(
 
 @contextmanager
 def _torch_threads(count: int | None = None) -> Iterator[None]:
-    """So many threads of PyTorch; their number is restored at the end, whatever was set in between."""
+    """Set the number of threads of PyTorch, and restore it at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -281,20 +281,20 @@ class _Adam:
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticFit:
-    """The fit whose C has the lowest log loss on validation."""
+    """A logistic regression with one C, and its probabilities: softmax over classes, or one of each label."""
 
     c: float
-    validation_loss: float
     converged: bool
-    val_scores_NC: NDArray[np.float32]
-    """Probabilities of the validation rows: softmax over classes, or one of each label."""
-    test_scores_NC: NDArray[np.float32]
+    val_scores_NC: NDArray[np.floating]
+    test_scores_NC: NDArray[np.floating]
+    validation_loss: float = float("nan")
 
     @property
     def outcome(self) -> Outcome:
-        """What it says, as one seed."""
+        """Its predictions, as those of one seed."""
         selected = {"C": self.c, "validation_loss": self.validation_loss, "converged": self.converged}
-        return Outcome(test_SNC=self.test_scores_NC[None], val_SNC=self.val_scores_NC[None], selected=[selected])
+        scores = (self.test_scores_NC.astype(np.float32), self.val_scores_NC.astype(np.float32))
+        return Outcome(test_SNC=scores[0][None], val_SNC=scores[1][None], selected=[selected])
 
 
 def fit_logistic(
@@ -303,26 +303,15 @@ def fit_logistic(
     test_features_ND: NDArray[np.float32],
     grid: tuple[float, ...] = GRID,
 ) -> LogisticFit:
-    """Fit on the training subset, choose C on validation, score the test rows.
+    """Fit on the training subset, choose C by the log loss on validation, score the test rows.
 
     Of values of C with the same loss the smallest is taken. Every class must occur in the training subset.
     """
     with threadpool_limits(1 if train.features_ND.size < _ONE_CORE_BELOW else None):
-        train_NK, others = _standardise(train.features_ND, (val.features_ND, test_features_ND))
-        best: LogisticFit | None = None
-        for fit in _fits(train_NK, train.targets_NC, others, train.multi_label, grid):
-            val_NC, test_NC = fit.scores
-            loss = log_loss(val.targets_NC, val_NC, val.multi_label)
-            if best is None or loss < best.validation_loss:
-                best = LogisticFit(
-                    c=fit.c,
-                    validation_loss=loss,
-                    converged=fit.converged,
-                    val_scores_NC=val_NC.astype(np.float32),
-                    test_scores_NC=test_NC.astype(np.float32),
-                )
-    assert best is not None, "the grid is empty"
-    return best
+        train_NK, (val_NK, test_NK) = _standardise(train.features_ND, (val.features_ND, test_features_ND))
+        fits = _fits(train_NK, train.targets_NC, val_NK, test_NK, train.multi_label, grid)
+    fits = [replace(fit, validation_loss=log_loss(val.targets_NC, fit.val_scores_NC, val.multi_label)) for fit in fits]
+    return min(fits, key=lambda fit: fit.validation_loss)
 
 
 def _standardise(
@@ -343,38 +332,24 @@ def _standardise(
     return inputs[0], inputs[1:]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fit:
-    """A regression with one C, and the probabilities [N, C] of the validation and of the test rows."""
-
-    c: float
-    converged: bool
-    scores: list[NDArray[np.float64]]
-
-
 def _fits(
-    train_NK: NDArray, targets_NC: NDArray, others: Sequence[NDArray], multi_label: bool, grid: Sequence[float]
-) -> list[_Fit]:
+    train_NK: NDArray, targets_NC: NDArray, val_NK: NDArray, test_NK: NDArray, multi_label: bool, grid: Sequence[float]
+) -> list[LogisticFit]:
     """A regression for each C: multinomial, or one binary regression for each label on the rows that have it."""
     if multi_label:
-        given_CN = np.isfinite(targets_NC.T)
-        each = [
-            _fits(
-                train_NK[given_N],
-                np.stack([1 - labels_N[given_N], labels_N[given_N]], axis=1),
-                others,
-                multi_label=False,
-                grid=grid,
-            )
-            for given_N, labels_N in zip(given_CN, targets_NC.T, strict=True)
-        ]
+        each = []
+        for labels_N in targets_NC.T:
+            given_N = np.isfinite(labels_N)
+            binary_NC = np.stack([1 - labels_N[given_N], labels_N[given_N]], axis=1)
+            each.append(_fits(train_NK[given_N], binary_NC, val_NK, test_NK, multi_label=False, grid=grid))
         return [
-            _Fit(
-                c=per_label[0].c,
-                converged=all(fit.converged for fit in per_label),
-                scores=[np.stack([fit.scores[i][:, 1] for fit in per_label], axis=1) for i in range(len(others))],
+            LogisticFit(
+                c=of_labels[0].c,
+                converged=all(fit.converged for fit in of_labels),
+                val_scores_NC=np.stack([fit.val_scores_NC[:, 1] for fit in of_labels], axis=1),
+                test_scores_NC=np.stack([fit.test_scores_NC[:, 1] for fit in of_labels], axis=1),
             )
-            for per_label in zip(*each, strict=True)
+            for of_labels in zip(*each, strict=True)
         ]
     # From strong to weak penalty, each fit starts where the last one ended.
     model = LogisticRegression(solver="lbfgs", max_iter=_MAX_ITERATIONS, warm_start=True)
@@ -383,6 +358,6 @@ def _fits(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # recorded instead
             model.set_params(C=c).fit(train_NK, targets_NC.argmax(axis=1))
-        converged = bool(np.max(model.n_iter_) < _MAX_ITERATIONS)
-        fits.append(_Fit(c=c, converged=converged, scores=[model.predict_proba(rows) for rows in others]))
+        scores = {"val_scores_NC": model.predict_proba(val_NK), "test_scores_NC": model.predict_proba(test_NK)}
+        fits.append(LogisticFit(c=c, converged=bool(np.max(model.n_iter_) < _MAX_ITERATIONS), **scores))
     return fits

@@ -104,7 +104,7 @@ def _boost(train: LabelledFeatures, others: Sequence[NDArray[np.float32]]) -> li
 
 
 def explained(rows: Sequence[Row], comparisons: Sequence[Plain], known: Sequence[str]) -> list[str]:
-    """What has to be said where metadata alone explains a score: one note for each place of the table.
+    """A note for each place of the table where metadata alone explains a score.
 
     Args:
         rows: Rows of all methods, the baseline among them.

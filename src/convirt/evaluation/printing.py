@@ -17,7 +17,7 @@ NAMES: dict[tuple[Any, Any], str] = {
 TITLES = {"retrieve": "retrieval"}
 """Of figures without a head, where it is not the verb."""
 NOT_SHARES = ("silhouette", "Spearman's rho")
-"""Metrics that lie between -1 and 1, and are no shares to print in per cent."""
+"""Metrics that lie between -1 and 1, so they are not printed in per cent."""
 WIDTH = 100
 """Columns of a table that is not printed on a terminal, where its words allow it."""
 
@@ -267,7 +267,7 @@ def _operating_points(rows: Sequence[AnyRow]) -> Table:
 
     def cell(row: AnyRow) -> str:
         parts = (("sens", row["sensitivity"]), ("spec", row["specificity"]))
-        return "\n".join(f"{name} {_number(part['mean'])} {_interval(part)}" for name, part in parts)
+        return "\n".join(f"{name} {_number(part['mean'])}\n{_interval(part)}" for name, part in parts)
 
     columns = {"place": "setting", "label": "label", "rule": "rule", "test": "test + / −"}
     caption = f"in per cent; thresholds are of validation scores, figures of test rows; {_MORE}"

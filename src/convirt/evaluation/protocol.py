@@ -1,4 +1,4 @@
-"""What a classification evaluation trains and scores, and how a classifier trains, whatever of it trains.
+"""What a classification evaluation trains and scores, and how a classifier trains.
 
 Linear evaluation and fine-tuning share the constants (ConVIRT, section 4.1 and appendix B), the order of rows, and the
 rules that validation steers.
@@ -129,7 +129,7 @@ class ClassificationProtocol:
         return [table.training_subset(fraction, seed) for seed in self.seeds]
 
     def check(self, table: "LabelledTable") -> None:
-        """Find out what is wrong with the labels before any image is encoded.
+        """Check the labels before any image is encoded.
 
         Raises:
             InputError: A split or a fraction lacks what training and scoring need.
@@ -162,7 +162,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the trained classifiers of one method say in one place: all that scoring needs to know of them."""
+    """Predictions of the trained classifiers of one method in one place: all that scoring needs."""
 
     test_SNC: NDArray[np.float32]
     """Probabilities of the test rows."""

@@ -5,7 +5,7 @@ Image-image retrieval compares the features h_v, text-image retrieval the vector
 Shape legend: N images, T texts, D dimensions, Q queries, G candidates, R resamples.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from convirt.evaluation.statistics.metrics import Array, chance_recall, precisio
 if TYPE_CHECKING:
     from convirt.evaluation.inputs.images import Encoder
 
+Scorer = Literal["cosine", "head"]
 _BLOCK = 512  # queries ranked at once
 
 
@@ -40,8 +41,12 @@ class Ranking:
     """Class of each query, for the figures of each class."""
     suffix: str = ""
     """Said after the metric's name, where the same task is scored in two ways."""
-    scorer: Literal["cosine", "head"] = "cosine"
+    scorer: Scorer = "cosine"
     """What compares a query with a candidate: their cosine similarity, or the head of Contrastive-Binary."""
+
+    def by(self, scorer: Scorer) -> "Ranking":
+        """The same task, with candidates compared in this way."""
+        return replace(self, scorer=scorer, suffix=self.suffix + (" by the head" if scorer == "head" else ""))
 
     def allowed_QG(self) -> NDArray[np.bool_]:
         return np.ones_like(self.hits_QG) if self.excluded_QG is None else ~self.excluded_QG
@@ -239,65 +244,3 @@ def top_images(
     similarity_TN = cosine(texts_TD, vectors_ND)
     order_TK = np.argsort(-similarity_TN, axis=1, kind="stable")[:, :k]
     return order_TK, np.take_along_axis(similarity_TN, order_TK, axis=1)
-
-
-Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextScorer:
-    """One way to compare texts with the chosen images, by every method that has it."""
-
-    name: Literal["cosine", "head"]
-    suffix: str
-    """Said after the metric's name."""
-    methods: Mapping[str, Callable[[list[str]], Scores]]
-    """For each method what gives [T, N] for texts."""
-
-    def score(self, texts: Sequence[str]) -> dict[str, NDArray]:
-        """[T, N] by method."""
-        return {name: score(list(texts)) for name, score in self.methods.items()}
-
-    def of(self, ranking: Ranking) -> Ranking:
-        """The task, marked as ranked in this way."""
-        return replace(ranking, scorer=self.name, suffix=ranking.suffix + self.suffix)
-
-
-def text_scorers(
-    encoders: "Mapping[str, Encoder]",
-    shared: Mapping[str, NDArray[np.float32]],
-    projected: Mapping[str, NDArray[np.float32]],
-    batch_size: int,
-) -> list[TextScorer]:
-    """The cosine similarity for all methods, and the head for those that have one.
-
-    The paper ranks by the cosine of Contrastive-Binary's projected vectors, although no loss aligns them (section
-    4.2); ranking by its head is ours beside it.
-
-    Args:
-        encoders: Methods.
-        shared: Unit vectors [N, D] of the images in the shared space, by method.
-        projected: The same, not normalised, of the methods with a head.
-        batch_size: Texts at a time.
-    """
-
-    def by_cosine(name: str) -> Callable[[list[str]], Scores]:
-        return lambda texts: cosine(
-            encoders[name].encode_text(texts, space="shared", batch_size=batch_size, normalise=True), shared[name]
-        )
-
-    def by_head(name: str) -> Callable[[list[str]], Scores]:
-        model: Any = encoders[name]
-
-        def score(texts: list[str]) -> Scores:
-            u_TD = model.encode_text(texts, space="shared", batch_size=batch_size, normalise=False)
-            # Equal texts must tie exactly; a logit has some digits more before its point than a cosine.
-            return np.round(model.match_vectors(projected[name], u_TD, batch_size=batch_size).T, 4)
-
-        return score
-
-    scorers = [TextScorer(name="cosine", suffix="", methods={name: by_cosine(name) for name in shared})]
-    if projected:
-        methods = {name: by_head(name) for name in projected}
-        scorers.append(TextScorer(name="head", suffix=" by the head", methods=methods))
-    return scorers

@@ -50,11 +50,11 @@ class Results:
     """The arrays that the figures were computed from, for `predictions.npz`."""
     wall_seconds: float = 0.0
     notes: Sequence[str] = ()
-    """What has to be said beside every figure, such as a benchmark's known faults."""
+    """Caveats that are printed below the figures, such as a benchmark's known faults."""
     beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Further rows by kind: `calibration`, `operating_points`, `subgroups`, `classes`."""
-    pictures: Sequence[str] = ()
-    """Names of the pictures that lie beside `metrics.json`, the one to open first."""
+    files: Sequence[str] = ()
+    """Names of further files that lie beside `metrics.json`, the one to open first."""
     encoder: str | None = None
     """Name of the folder of a checkpoint that lies beside `metrics.json`."""
 
@@ -98,9 +98,9 @@ class Results:
         """Write to the folder `out`, print, say what was written, and return the same."""
         self.write(out)
         self.print(details=details)
-        written = [METRICS, *([PREDICTIONS] if self.predictions else []), *self.pictures]
+        written = [METRICS, *([PREDICTIONS] if self.predictions else []), *self.files]
         written += [f"{self.encoder}/ (the encoder, for other verbs)"] if self.encoder else []
-        first = self.pictures[0] if self.pictures else METRICS
+        first = self.files[0] if self.files else METRICS
         said = f"wrote {', '.join(written)} to {out}; open {Path(out) / first}"
         Console().print(said, markup=False, highlight=False, soft_wrap=True)
         return self
@@ -159,7 +159,7 @@ class Call:
         *,
         data: Mapping[str, Any],
         rows: Sequence[Mapping[str, Any]],
-        said_of_rows: Mapping[str, Any] | None = None,
+        row_values: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         seeds: Sequence[int] = (0,),
         notes: Sequence[str] = (),
@@ -171,19 +171,19 @@ class Call:
             opened: The table or benchmark, which every row names.
             data: Fingerprints and counts.
             rows: Figures.
-            said_of_rows: What else every row says.
+            row_values: Further names and values of every row and of `data`.
             config: What the arguments were completed with.
             seeds: Of what was trained.
-            notes: What has to be said beside that of the table.
-            found: Comparisons, predictions, further rows, pictures and encoder, as `Results` has them.
+            notes: Caveats beside those of the table.
+            found: Comparisons, predictions, further rows, files and encoder, as `Results` has them.
         """
-        said = dict(said_of_rows or {})
+        shared = dict(row_values or {})
         results = Results(
             verb=self.verb,
             config={**self.arguments, **(config or {})},
             seeds=seeds,
-            data={**data, **said, **opened.described()},
-            rows=[{**row, **opened.described(), **said} for row in rows],
+            data={**data, **shared, **opened.described()},
+            rows=[{**row, **opened.described(), **shared} for row in rows],
             wall_seconds=time.monotonic() - self.started,
             notes=[*opened.notes, *notes],
             **found,
@@ -192,7 +192,7 @@ class Call:
 
 
 def with_benchmark(rows: Sequence[Mapping[str, Any]], opened: "OpenTable") -> list[dict[str, Any]]:
-    """Rows with what a benchmark has to say beside each: its name, split, hashes of its lists, and notes."""
+    """Rows with the name, split, hashes of lists and notes of the benchmark, if it is one."""
     return [{**row, **opened.described()} for row in rows]
 
 

@@ -12,13 +12,12 @@ from convirt.errors import InputError
 from convirt.evaluation.inputs.options import Baseline, Device, SharedTableOptions, flat
 from convirt.evaluation.ranking import (
     Ranking,
-    TextScorer,
+    Scorer,
     cosine,
     evaluate_ranking,
     image_image,
     own_caption,
     text_image,
-    text_scorers,
 )
 from convirt.evaluation.results import Call, Results
 
@@ -69,7 +68,7 @@ def retrieve(
             evaluated as one.
         ks: Lengths of the lists for Precision@k; 5 10 50 by default.
         recall_ks: Lengths of the lists for recall@k of the own caption.
-        baselines: Encoders to stand beside the runs in image-image retrieval, with the architecture of the first run.
+        baselines: Encoders to compare the runs with in image-image retrieval, with the architecture of the first run.
         resamples: Bootstrap resamples.
         batch_size: Images encoded at once.
         device: `auto`, `cpu` or `cuda`.
@@ -108,9 +107,9 @@ def retrieve(
     vectors = _encode(encoders if label else {}, trained, shown.paths, batch_size).pooled(pooled)
     own_patient = opened.protocol.own_patient
     tasks = _image_image(chosen, vectors, own_patient=own_patient) if label else []
-    for scorer in text_scorers(trained, vectors.shared, vectors.projected, batch_size):
-        tasks += _text_image(chosen, scorer, asked) if asked else []
-        tasks += _own_caption(chosen, scorer) if text_column else []
+    texts = _text_image(chosen, vectors, asked) if asked else []
+    texts += _own_caption(chosen, vectors) if text_column else []
+    tasks += sorted(texts, key=lambda task: task[0].scorer)  # all by cosine, then all by the head
     lengths_of = {"precision": ks if ks is not None else opened.protocol.ks or KS, "recall": recall_ks}
     found = [
         evaluate_ranking(ranking, similarities, ks=lengths_of[ranking.metric], resamples=resamples, baselines=baselines)
@@ -129,7 +128,7 @@ def retrieve(
             "rows_without_label": opened.table.rows_without_label,
         },
         rows=[row for rows, _, _ in found for row in rows],
-        said_of_rows=pooled.described(),
+        row_values=pooled.described(),
         comparisons=[row for _, compared, _ in found for row in compared],
         predictions=predictions,
         notes=notes,
@@ -139,7 +138,7 @@ def retrieve(
 def _with_shared_space(
     encoders: "Mapping[str, Encoder]", *, texts_alone: bool
 ) -> "tuple[dict[str, Encoder], list[str]]":
-    """The runs whose images and texts can be compared, and what is to be said of the others.
+    """The runs whose images and texts can be compared, and a note on the others.
 
     Raises:
         InputError: Nothing else is asked for, and no run has a shared space.
@@ -166,11 +165,36 @@ class _Vectors:
     projected: dict[str, NDArray[np.float32]]
     """In the shared space, not normalised; of the methods with a head that matches pairs."""
     sha256: str
+    encoders: "Mapping[str, Encoder]"
+    """The methods with a shared space."""
+    batch_size: int
 
     def pooled(self, pooled: "Pooled") -> "_Vectors":
         features, shared = (pooled.mean_of_each(part, normalise=True) for part in (self.features, self.shared))
         projected = pooled.mean_of_each(self.projected, normalise=False)
         return replace(self, features=features, shared=shared, projected=projected)
+
+    def compare(self, texts: Sequence[str]) -> dict[Scorer, dict[str, NDArray[np.float32]]]:
+        """Similarities [T, N] of texts and images, by method: the cosine, and that of a head where methods have one.
+
+        The paper ranks by the cosine of Contrastive-Binary's projected vectors, although no loss aligns them (section
+        4.2); ranking by its head is ours.
+        """
+
+        def encode(name: str, *, normalise: bool) -> NDArray[np.float32]:
+            return self.encoders[name].encode_text(
+                list(texts), space="shared", batch_size=self.batch_size, normalise=normalise
+            )
+
+        found: dict[Scorer, dict[str, NDArray[np.float32]]] = {
+            "cosine": {name: cosine(encode(name, normalise=True), v_ND) for name, v_ND in self.shared.items()}
+        }
+        for name, v_ND in self.projected.items():
+            model: Any = self.encoders[name]
+            scores_NT = model.match_vectors(v_ND, encode(name, normalise=False), batch_size=self.batch_size)
+            # Equal texts must tie exactly; a logit has some digits more before its point than a cosine.
+            found.setdefault("head", {})[name] = np.round(scores_NT.T, 4)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +250,8 @@ def _encode(
         shared={name: next(vectors) for name in for_shared},
         projected={name: next(vectors) for name in matching},
         sha256=encoded.sha256,
+        encoders=for_shared,
+        batch_size=batch_size,
     )
 
 
@@ -238,7 +264,7 @@ class _Unnormalised:
         self.encode_text = encoder.encode_text
 
     def encode_image(self, images: Any, *, space: "Space", batch_size: int, normalise: bool) -> NDArray[np.float32]:
-        """The vectors [N, D], not normalised whatever is asked for."""
+        """The vectors [N, D], never normalised."""
         return self.encoder.encode_image(images, space=space, batch_size=batch_size, normalise=False)
 
 
@@ -260,22 +286,28 @@ def _image_image(table: "LabelledTable", vectors: _Vectors, *, own_patient: bool
     return [(ranking, {name: cosine(v_ND[queries], v_ND[candidates]) for name, v_ND in vectors.features.items()})]
 
 
-def _text_image(table: "LabelledTable", scorer: TextScorer, queries: _Queries) -> list[RankedTask]:
+def _text_image(table: "LabelledTable", vectors: _Vectors, queries: _Queries) -> list[RankedTask]:
     _, candidates = _queries_and_candidates(table)
-    similarities = {name: scores_TN[:, candidates] for name, scores_TN in scorer.score(queries.texts).items()}
-    return [(scorer.of(text_image(queries.labels_Q, table.labels_N[candidates])), similarities)]
+    ranking = text_image(queries.labels_Q, table.labels_N[candidates])
+    return [
+        (ranking.by(scorer), {name: scores_TN[:, candidates] for name, scores_TN in by_method.items()})
+        for scorer, by_method in vectors.compare(queries.texts).items()
+    ]
 
 
-def _own_caption(table: "LabelledTable", scorer: TextScorer) -> list[RankedTask]:
+def _own_caption(table: "LabelledTable", vectors: _Vectors) -> list[RankedTask]:
     rows = np.flatnonzero(np.array(table.texts) != "")
     if not len(rows):
         raise InputError("no chosen row has a caption in the text column")
     texts = [table.texts[row] for row in rows]
-    # Each caption is encoded once, so that its duplicates tie exactly.
-    unique, which_N = np.unique(texts, return_inverse=True)
-    similarity = {name: scores_TN[:, rows][which_N] for name, scores_TN in scorer.score(unique.tolist()).items()}
-    transposed = {name: text_image_NN.T for name, text_image_NN in similarity.items()}
     to_image = own_caption(texts, table.patients_N[rows], "text to image")
     to_text = own_caption(texts, table.patients_N[rows], "image to text")
-    jobs = [(scorer.of(ranking), similarity) for ranking in to_image]
-    return jobs + [(scorer.of(ranking), transposed) for ranking in to_text]
+    # Each caption is encoded once, so that its duplicates tie exactly.
+    unique, which_N = np.unique(texts, return_inverse=True)
+    tasks: list[RankedTask] = []
+    for scorer, by_method in vectors.compare(unique.tolist()).items():
+        similarity = {name: scores_TN[:, rows][which_N] for name, scores_TN in by_method.items()}
+        transposed = {name: text_image_NN.T for name, text_image_NN in similarity.items()}
+        tasks += [(ranking.by(scorer), similarity) for ranking in to_image]
+        tasks += [(ranking.by(scorer), transposed) for ranking in to_text]
+    return tasks

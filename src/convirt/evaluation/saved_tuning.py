@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -68,12 +67,12 @@ def train_finetuned(
         for fraction in protocol.fractions:
             place = Place(setting="finetuned", head="paper", fraction=fraction)
             for name, tower in towers.items():
-                examples = Examples(canvases=canvases, size=tower.size, pooled=pooled)
+                examples = Examples(tower=tower, canvases=canvases, pooled=pooled)
                 done = []
                 for subset, seed in zip(subsets[fraction], protocol.seeds, strict=True):
                     progress.update(bar, description=f"fine-tuning {name}, {100 * fraction:g} %, seed {seed}")
                     cell = f"{re.sub(r'[^A-Za-z0-9_.]+', '_', name)}-{fraction:g}-{seed}"
-                    done.append(_cell(out / CELLS, cell, tower, examples, subset, seed, protocol))
+                    done.append(_cell(out / CELLS, cell, examples, subset, seed, protocol))
                     progress.advance(bar)
                 outcomes.setdefault(place, {})[name] = Outcome.stack(done)
     return outcomes
@@ -82,20 +81,19 @@ def train_finetuned(
 def _cell(
     cells: Path,
     name: str,
-    tower: Tower,
     examples: Examples,
     subset: NDArray[np.int64],
     seed: int,
     protocol: ClassificationProtocol,
 ) -> Outcome:
     """One fine-tuning as a job: kept from an earlier call, or trained now."""
-    key = cell_key(tower, examples, subset, seed, protocol)
+    key = cell_key(examples, subset, seed, protocol)
 
     def work(folder: Path) -> None:
         # A version before 0.2 kept a file where there is a folder now.
         outcome = _read_outcome(folder.with_name(f"{folder.name}.npz"), key)
         if outcome is None:
-            outcome = fine_tune(tower, examples, subset, seed, protocol)
+            outcome = fine_tune(examples, subset, seed, protocol)
         buffer = io.BytesIO()
         np.savez(buffer, key=key, test=outcome.test_SNC, val=outcome.val_SNC, selected=json.dumps(outcome.selected))
         with disk_errors(folder):
@@ -105,7 +103,7 @@ def _cell(
     job.run(cells)
     kept = _read_outcome(cells / job.name / OUTCOME, key)
     if kept is None:  # damaged since
-        shutil.rmtree(cells / job.name)
+        job.discard(cells)
         job.run(cells)
         kept = _read_outcome(cells / job.name / OUTCOME, key)
     assert kept is not None, "written just now"
@@ -123,11 +121,9 @@ def _read_outcome(path: Path, key: str) -> Outcome | None:
         return None
 
 
-def cell_key(
-    tower: Tower, examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol
-) -> str:
+def cell_key(examples: Examples, subset: NDArray[np.int64], seed: int, protocol: ClassificationProtocol) -> str:
     """Hash of everything that the result of one fine-tuning depends on."""
-    table, pooled = examples.table, examples.pooled
+    table, pooled, tower = examples.table, examples.pooled, examples.tower
     settings: dict[str, Any] = {
         "encoder": tower.fingerprint,
         "size": tower.size,

@@ -1,4 +1,4 @@
-"""From what classifiers say to figures: metrics, intervals, tests between methods, classes, and subgroups.
+"""From predictions to figures: metrics, intervals, tests between methods, classes, and subgroups.
 
 Linear evaluation and fine-tuning are scored by the same code on the same resamples.
 
@@ -91,7 +91,7 @@ def score_place(
     baselines: Sequence[str],
     common: Mapping[str, Any],
 ) -> tuple[list[Row], list[Plain]]:
-    """Rows and comparisons of the methods in one place of the table; `common` is what all of them say."""
+    """Rows and comparisons of the methods in one place of the table; `common` are the values that all of them share."""
     counts = {
         "n_train": round(float(np.mean([len(subset) for subset in subsets]))),
         "n_test": len(task.units.targets_UC),

@@ -96,7 +96,7 @@ def zero_shot(
             "images": len(labelled),
         },
         rows=sheet.rows,
-        said_of_rows=pooled.described(),
+        row_values=pooled.described(),
         comparisons=sheet.comparisons,
         predictions={
             "test_images": np.array(table.images)[table.rows("test")],

@@ -116,6 +116,7 @@ def tsne(
         predictions={"images": np.array(shown.images), **{f"map|{name}": map_N2 for name, map_N2 in maps.items()}},
         wall_seconds=time.monotonic() - started,
         notes=data_notes(columns, benchmark),
+        files=("tsne.png", "tsne.svg", "tsne.csv"),
     )
     _write_pictures(Path(out), shown, maps, results)
     return results.finish(out)

@@ -145,6 +145,7 @@ def saliency(
         },
         wall_seconds=time.monotonic() - started,
         notes=[*data_notes(columns, benchmark), *blank_notes(explained)],
+        files=("saliency.png", "saliency.svg"),
     ).finish(out)
 
 

@@ -19,7 +19,7 @@ Setting = Literal["linear", "finetuned"]
 Head = Literal["paper", "logistic"]
 """Heads of linear evaluation."""
 Baseline = Literal["random", "imagenet"]
-"""Encoders that have not seen a report, to stand beside runs."""
+"""Encoders that have not seen a report, to compare runs with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -204,7 +204,7 @@ class OpenTable:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said beside every figure: a benchmark's notes, or that patients are unknown."""
+        """Caveats of every figure: a benchmark's notes, or that patients are unknown."""
         if self.benchmark:
             return list(self.benchmark.notes)
         if self.columns.patient:
@@ -215,7 +215,7 @@ class OpenTable:
         ]
 
     def described(self) -> dict[str, Any]:
-        """What every row of results says of the benchmark: its name, split, hashes of its lists, and notes."""
+        """Name, split, hashes of lists and notes of a benchmark, for every row of results."""
         return self.benchmark.described() if self.benchmark else {}
 
     def require_labels(self) -> "OpenTable":

@@ -58,7 +58,7 @@ class Pooled:
         return means_UD.astype(np.float32)
 
     def described(self) -> dict[str, Any]:
-        """What every row of results says about it."""
+        """How images were pooled, for every row of results."""
         return {} if self.column is None else {"pooled_by": self.column, "pooled_images": len(self.index_N)}
 
     def mean_of_each(

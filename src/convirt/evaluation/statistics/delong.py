@@ -1,7 +1,7 @@
 """Variance of an AUC and test between two AUCs of the same rows (DeLong, DeLong and Clarke-Pearson, Biometrics 1988).
 
 Rows must be independent, so there may be one row a patient only, and one model against one other: seeds of training are
-no part of it. The bootstrap over patients and seeds is the default; this stands beside it where it applies.
+no part of it. The bootstrap over patients and seeds is the default; this test is added where it applies.
 
 Shape legend: N rows, P positives, M negatives, K models.
 """
