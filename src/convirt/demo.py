@@ -179,31 +179,30 @@ def _retrieve(out: Path) -> None:
 
 
 def _tsne(out: Path) -> None:
-    tsne(
-        [out / "convirt"],
-        out / "archive" / "retrieval.csv",
-        out / "archive" / "images",
-        out=out / "tsne",
+    table = LabelledTableOptions(
+        table=out / "archive" / "retrieval.csv",
+        images=out / "archive" / "images",
         label_column="finding",
-        categories=CATEGORIES,
         patient_column="patient_id",
-        role_column="role",
     )
+    tsne([out / "convirt"], table, out=out / "tsne", categories=CATEGORIES, role_column="role")
 
 
 def _saliency(out: Path) -> None:
     boxes = out / "archive" / BOXES
     saliency(
         [out / "convirt"],
-        out / "archive" / "labels.csv",
-        out / "archive" / "images",
+        LabelledTableOptions(
+            table=out / "archive" / "labels.csv",
+            images=out / "archive" / "images",
+            label_columns=CATEGORIES,
+            patient_column="patient_id",
+        ),
         out=out / "saliency",
         boxes=boxes if boxes.is_file() else write_boxes(out / "archive"),
-        label_columns=CATEGORIES,
         fraction=min(FRACTIONS),
         seeds=2,
         per_label=20,
-        patient_column="patient_id",
     )
 
 

@@ -7,12 +7,11 @@ import numpy as np
 
 from convirt.data.splits import SPLITS
 from convirt.errors import InputError
-from convirt.evaluation.inputs.labelled import Columns
-from convirt.evaluation.inputs.table import LabelledTable
+from convirt.evaluation.inputs.table import LabelledTable, TableColumns
 
 
 def rows_of_one_category(
-    table: LabelledTable, columns: Columns, categories: Sequence[str], split: str
+    table: LabelledTable, columns: TableColumns, categories: Sequence[str], split: str
 ) -> LabelledTable:
     """The rows of the chosen categories, as a single-label table.
 

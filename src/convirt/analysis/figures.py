@@ -67,7 +67,9 @@ def learning_curves(steps: Sequence[Row], batch_size: int) -> str:
             axes.plot(x, smoothed(y), color=colour("convirt"), linewidth=1.8, label="training, smoothed")
         if validation:
             axes.plot(*zip(*validation, strict=True), "o-", color="#b3261e", markersize=4, label="validation")
-        axes.axhline(math.log(batch_size), color="#7b8794", linestyle="--", linewidth=1, label=f"chance, log {batch_size}")
+        axes.axhline(
+            math.log(batch_size), color="#7b8794", linestyle="--", linewidth=1, label=f"chance, log {batch_size}"
+        )
         axes.set_xlabel("step")
         axes.set_ylabel("contrastive loss, nats")
         axes.legend(frameon=False)

@@ -20,7 +20,6 @@ from convirt.evaluation.rows import correct_families
 from convirt.versions import versions
 
 if TYPE_CHECKING:
-    from convirt.data.benchmarks.folder import Benchmark
     from convirt.evaluation.inputs.table import OpenTable
 
 _FREE = ("out", "batch_size", "device", "details")
@@ -194,11 +193,6 @@ class Call:
 def with_benchmark(rows: Sequence[Mapping[str, Any]], opened: "OpenTable") -> list[dict[str, Any]]:
     """Rows with the name, split, hashes of lists and notes of the benchmark, if it is one."""
     return [{**row, **opened.described()} for row in rows]
-
-
-def beside(rows: Sequence[Mapping[str, Any]], benchmark: "Benchmark | None") -> list[dict[str, Any]]:
-    """`with_benchmark` for `tsne` and `saliency`, until they take `TableOptions`."""
-    return [{**row, **(benchmark.described() if benchmark else {})} for row in rows]
 
 
 def check_same(out: str | Path, verb: str, arguments: Mapping[str, Any], table_sha256: str) -> None:

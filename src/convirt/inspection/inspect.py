@@ -16,11 +16,11 @@ from convirt.errors import InputError
 from convirt.inspection import findings as f
 from convirt.inspection.collections import Collection, Columns, CorpusRows, Integrity, open_collection, tell
 from convirt.inspection.findings import describe_between
-from convirt.inspection.verdicts import judge_between, judge_within
 from convirt.inspection.leakage import Between, Within, image_reader, look_between, look_within
 from convirt.inspection.naming import Comparison, check_salt_from, compare_naming, known_salts
 from convirt.inspection.page import SHOWN, alike_images, print_audit, render, sample_rows
 from convirt.inspection.survey import Survey, take_survey
+from convirt.inspection.verdicts import judge_between, judge_within
 from convirt.versions import versions
 
 FORMAT = 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convirt.errors import InputError
+from convirt.evaluation.inputs.options import LabelledTableOptions
 from convirt.jobs import Job
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.evaluations import table_sha256, weights_sha256
@@ -25,7 +26,8 @@ def figure3(inputs: Inputs, pace: Pace) -> Job:
     def work(folder: Path) -> None:
         from convirt.analysis.embedding.tsne import tsne
 
-        tsne([run], out=folder, **arguments)
+        options, rest = LabelledTableOptions.taken_from(arguments)
+        tsne([run], options, out=folder, **rest)
 
     seconds = 2 * pace.encoding(inputs.other_images.get(RETRIEVAL, 1680)) + 30
     return Job(log=True, name="figure3", work=work, inputs=_inputs([run], arguments), seconds=seconds)
@@ -44,7 +46,8 @@ def figure4(inputs: Inputs, pace: Pace) -> Job:
     def work(folder: Path) -> None:
         from convirt.analysis.saliency.saliency import saliency
 
-        saliency(runs, out=folder, **arguments)
+        options, rest = LabelledTableOptions.taken_from(arguments)
+        saliency(runs, options, out=folder, **rest)
 
     images = inputs.training_images.get(task, 0) + inputs.other_images.get(task, 0)
     seconds = (len(runs) + 1) * (pace.encoding(images) + 5 * images / 2 * pace.trained)

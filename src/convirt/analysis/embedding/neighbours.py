@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_samples
 
+from convirt.analysis.embedding.tsne import NEIGHBOURS
 from convirt.analysis.figures import STYLE, label
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.ranking import cosine, evaluate_ranking, image_image
 from convirt.evaluation.rows import AnyRow as Row
 from convirt.evaluation.rows import measure
 from convirt.evaluation.statistics.bootstrap import Array, Resampling, weighted_mean
-
-NEIGHBOURS = 10
 
 
 def measure_neighbourhoods(

@@ -1,41 +1,30 @@
 """`convirt tsne`: images of chosen categories in a plane, before and after pretraining (ConVIRT, figure 3)."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
-from convirt.analysis.categories import rows_of_one_category
-from convirt.analysis.embedding.neighbours import NEIGHBOURS, measure_neighbourhoods
-from convirt.atomic import check_out_folder as check_out
 from convirt.errors import InputError
-from convirt.evaluation.inputs.images import encode_images, load_encoders
-from convirt.evaluation.inputs.labelled import Columns, data_notes, read_labelled, settle
-from convirt.evaluation.inputs.options import Baseline, Device, check_counts
-from convirt.evaluation.inputs.table import LabelledTable
-from convirt.evaluation.results import Results, beside, check_same
+from convirt.evaluation.inputs.options import Baseline, Device, SharedLabelledOptions, flat
+from convirt.evaluation.results import Call, Results
+
+if TYPE_CHECKING:
+    from convirt.evaluation.inputs.table import LabelledTable
+
+NEIGHBOURS = 10
 
 
 def tsne(
     runs: Sequence[Path],
-    table: Path,
-    images: Path | None = None,
+    options: SharedLabelledOptions,
     *,
     out: Path,
-    label_column: str | None = None,
-    label_columns: Sequence[str] = (),
     categories: Sequence[str] = (),
-    image_column: str = "image",
-    patient_column: str | None = None,
     role_column: str | None = None,
-    split_column: str | None = None,
     split: str = "test",
-    where: Sequence[str] = (),
     baselines: Sequence[Baseline] = ("imagenet",),
     perplexity: float = 30.0,
     seed: int = 0,
@@ -51,20 +40,13 @@ def tsne(
 
     Args:
         runs: Folders of pretraining runs (or of checkpoints).
-        table: CSV or Parquet, one row per image; or a benchmark folder, such as a retrieval set.
-        images: Folder that the image paths are relative to; by default the benchmark's.
+        options: The table, such as a retrieval set, and its columns.
         out: Folder for tsne.png, tsne.svg, tsne.csv (coordinates) and metrics.json.
-        label_column: Column with the class of the image (single-label).
-        label_columns: Columns with 1, 0 or nothing, one a label (multi-label); commas may separate them.
         categories: Categories to show; all by default. The paper shows five.
-        image_column: Column with the image path.
-        patient_column: Column with the patient or case; without it each image counts as a patient of its own.
         role_column: Column that says query or candidate; the candidates are shown.
-        split_column: Column with the split.
         split: The split that is shown.
-        where: Conditions column=value that rows must meet.
         baselines: Encoders to stand beside the runs, with the architecture of the first run.
-        perplexity: Of t-SNE: about how many neighbours an image has (silent in the paper; 30 is the usual).
+        perplexity: Of t-SNE: about how many neighbours an image has (30 is usual; the paper does not give its own).
         seed: Of what t-SNE draws; its start lies along the principal axes, so it changes little or nothing.
         resamples: Bootstrap resamples over patients.
         batch_size: Images encoded at once.
@@ -73,56 +55,41 @@ def tsne(
     Raises:
         InputError: Unusable table, images, runs or settings.
     """
-    arguments = dict(locals())
-    started = time.monotonic()
-    check_out(out)
-    check_counts(batch_size=batch_size, resamples=resamples)
-    labels = tuple(name.strip() for part in label_columns for name in part.split(",") if name.strip())
-    asked = Columns(
-        image=image_column,
-        label=label_column,
-        labels=labels,
-        patient=patient_column,
-        split=split_column,
-        role=role_column,
-    )
-    columns, benchmark = settle(Path(table), asked)
-    if not columns.label and not columns.labels:
-        raise InputError("name a label column (--label-column) or several (--label-columns)")
-    whole = read_labelled(table, images, columns, where, benchmark)
-    shown = rows_of_one_category(whole, columns, categories, split)
+    call = Call.begin("tsne", flat(locals()), "batch_size", "resamples")
+    opened = options.open(role_column=role_column).require_labels()
+
+    from convirt.analysis.categories import rows_of_one_category
+    from convirt.analysis.embedding.neighbours import measure_neighbourhoods
+    from convirt.evaluation.inputs.images import encode_images, load_encoders
+
+    shown = rows_of_one_category(opened.table, opened.columns, categories, split)
     _check_perplexity(perplexity, shown)
-    check_same(out, "tsne", arguments, whole.sha256)
+    call.check_same(opened)
     encoders = load_encoders(runs, baselines, part="image", device=device)
     requests = [(encoder, "features") for encoder in encoders.values()]
     encoded = encode_images(requests, shown.paths, normalise=True, batch_size=batch_size)  # type: ignore[arg-type]
     features = dict(zip(encoders, encoded.vectors, strict=True))
     maps = {name: draw_map(h_ND, perplexity=perplexity, seed=seed) for name, h_ND in features.items()}
     rows, comparisons = measure_neighbourhoods(shown, features, maps, resamples=resamples, baselines=baselines)
-    results = Results(
-        verb="tsne",
-        config=arguments,
+    _write_pictures(Path(out), shown, maps, rows)
+    return call.finish(
+        opened,
         seeds=[seed],
         data={
-            "table_sha256": whole.sha256,
+            "table_sha256": opened.table.sha256,
             "images_sha256": encoded.sha256,
             "images": len(shown),
             "categories": list(shown.classes),
-            "perplexity": perplexity,
-            **(benchmark.described() if benchmark else {}),
         },
-        rows=[{**row, "perplexity": perplexity} for row in beside(rows, benchmark)],
+        rows=rows,
+        row_values={"perplexity": perplexity},
         comparisons=comparisons,
         predictions={"images": np.array(shown.images), **{f"map|{name}": map_N2 for name, map_N2 in maps.items()}},
-        wall_seconds=time.monotonic() - started,
-        notes=data_notes(columns, benchmark),
         files=("tsne.png", "tsne.svg", "tsne.csv"),
     )
-    _write_pictures(Path(out), shown, maps, results)
-    return results.finish(out)
 
 
-def _check_perplexity(perplexity: float, table: LabelledTable) -> None:
+def _check_perplexity(perplexity: float, table: "LabelledTable") -> None:
     if not 1 <= perplexity < len(table) / 3:
         raise InputError(
             f"perplexity {perplexity:g} does not fit {len(table)} images; choose 1 to a third of their number"
@@ -137,17 +104,27 @@ def draw_map(features_ND: NDArray[np.float32], *, perplexity: float, seed: int) 
     Distances are Euclidean between L2-normalised features, which order pairs as the cosine does that retrieval uses.
     The result is a function of the arguments alone, whatever the number of threads.
     """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(limits=1):
         model = TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
         return model.fit_transform(features_ND.astype(np.float32)).astype(np.float64)
 
 
-def _write_pictures(out: Path, table: LabelledTable, maps: Mapping[str, NDArray[np.float64]], results: Results) -> None:
+def _write_pictures(
+    out: Path,
+    table: "LabelledTable",
+    maps: Mapping[str, NDArray[np.float64]],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    import pandas as pd
+
     from convirt.analysis.embedding.neighbours import draw_maps
     from convirt.analysis.figures import write_figure
     from convirt.atomic import write_text
 
-    purity = {row["method"]: row for row in results.rows if row["task"] == "neighbours in the features"}
+    purity = {row["method"]: row for row in rows if row["task"] == "neighbours in the features"}
     write_figure(draw_maps(maps, table.labels_N, table.classes, purity), out / "tsne")
     frame = pd.concat(
         pd.DataFrame(
