@@ -17,8 +17,6 @@ def flat(verb):
     def call(runs, *place, **arguments):
         parameters = inspect.signature(verb).parameters
         arguments |= dict(zip(("table", "images"), place, strict=False))
-        if "options" not in parameters:
-            return verb(runs, **arguments)
         options, rest = parameters["options"].annotation.__origin__.taken_from(arguments)
         return verb(runs, options, **rest)
 

@@ -212,9 +212,9 @@ def test_nothing_is_fetched(page: str):
 
 def test_figures_scale_with_the_page_and_are_the_same_each_time():
     log = [{"event": "step", "step": 1, "loss": 3.0}]
-    curves = figures.learning_curves(log)
+    curves = figures.learning_curves(log, 32)
     assert curves.startswith("<svg")
-    assert curves == figures.learning_curves(log)
+    assert curves == figures.learning_curves(log, 32)
     assert "validation" not in curves
     assert "validation" in figures.learning_curves([{"event": "validation", "step": 1, "loss": 2.0}])
     bars = figures.retrieval_bars(RETRIEVAL)

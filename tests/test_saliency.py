@@ -18,7 +18,6 @@ from convirt.config import ImageEncoderConfig
 from convirt.data.benchmarks.rsna import benchmark_rsna
 from convirt.encoders import build_image_encoder
 from convirt.errors import InputError
-from convirt.evaluation.inputs.options import LabelledTableOptions
 from flat_verbs import saliency
 
 
@@ -155,13 +154,8 @@ def shapes(tmp_path):
     }
 
 
-def explained(run, **arguments):
-    options, rest = LabelledTableOptions.taken_from(arguments)
-    return saliency([run], options, **rest)
-
-
 def test_the_verb_beside_chance(tiny_run, shapes):
-    results = explained(tiny_run, **shapes, kinds=("gradient", "grad-cam"), seeds=2, baselines=("random",))
+    results = saliency([tiny_run], **shapes, kinds=("gradient", "grad-cam"), seeds=2, baselines=("random",))
     written = json.loads((shapes["out"] / "metrics.json").read_text())
     assert len(written["rows"]) == 2 * 2 * 2  # kinds, metrics, methods
     for row in written["rows"]:
@@ -186,7 +180,7 @@ def test_maps_that_are_zero_everywhere_are_counted_and_said(tiny_run, shapes, mo
     from convirt.analysis.saliency import explaining
 
     monkeypatch.setattr(explaining, "saliency_maps", lambda kind, encoder, w, b, views, labels: 0 * views[:, 0].numpy())
-    results = explained(tiny_run, **shapes, seeds=1, baselines=())
+    results = saliency([tiny_run], **shapes, seeds=1, baselines=())
     (note,) = [note for note in results.notes if "zero everywhere" in note]
     assert note.startswith("100 % of the gradient maps of ")
     assert all(row["mean"] == pytest.approx(row["chance"]) for row in results.rows)
@@ -194,12 +188,12 @@ def test_maps_that_are_zero_everywhere_are_counted_and_said(tiny_run, shapes, mo
 
 def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes):
     options = {**shapes, "boxes": None, "per_label": 2, "seeds": 1, "baselines": ()}
-    results = explained(tiny_run, **options)
+    results = saliency([tiny_run], **options)
     assert results.rows == []
     assert results.data["findings"] == 4
     assert (shapes["out"] / "saliency.png").is_file()
     with pytest.raises(InputError, match=r"results of another call \(other: --per-label\)"):
-        explained(tiny_run, **{**options, "per_label": 3})
+        saliency([tiny_run], **{**options, "per_label": 3})
 
 
 @pytest.mark.parametrize(
@@ -214,19 +208,19 @@ def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes):
 )
 def test_bad_settings_are_refused(tiny_run, shapes, changes, message):
     with pytest.raises(InputError, match=message):
-        explained(tiny_run, **{**shapes, **changes}, baselines=())
+        saliency([tiny_run], **{**shapes, **changes}, baselines=())
 
 
 def test_boxes_of_other_images_are_refused(tiny_run, shapes, tmp_path):
     shapes["boxes"] = write_boxes(tmp_path, [("other.png", "disc", 0, 0, 1, 1)], SHARES)
     with pytest.raises(InputError, match="no positive label of a test image has a box"):
-        explained(tiny_run, **shapes, baselines=())
+        saliency([tiny_run], **shapes, baselines=())
 
 
 def test_a_missing_captum_is_named(monkeypatch, tiny_run, shapes):
     monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(InputError, match=r"captum: pip install 'convirt\[figures\]'"):
-        explained(tiny_run, **shapes)
+        saliency([tiny_run], **shapes)
 
 
 def test_phantom_boxes_are_those_of_the_generator(tmp_path):

@@ -11,7 +11,6 @@ from convirt.analysis.categories import rows_of_one_category
 from convirt.analysis.embedding.neighbours import measure_neighbourhoods
 from convirt.analysis.embedding.tsne import draw_map
 from convirt.errors import InputError
-from convirt.evaluation.inputs.options import LabelledTableOptions
 from convirt.evaluation.inputs.table import TableColumns
 from fake_encoders import FINDINGS, Oracle, install, write_archive
 from flat_verbs import read_table, tsne
@@ -97,16 +96,11 @@ def test_purity_and_silhouette_are_those_of_loops(archive):
     assert rows[0]["chance"] == pytest.approx(np.mean(chance))
 
 
-def mapped(table, **arguments):
-    options, rest = LabelledTableOptions.taken_from({"table": table, "images": table.parent, **arguments})
-    return tsne(["oracle"], options, **rest)
-
-
 def test_the_verb_leaves_pictures_coordinates_and_figures(archive, monkeypatch):
     install(monkeypatch, Oracle())
     out = archive.parent / "out"
     options = {"label_column": "finding", "patient_column": "patient", "split_column": "split", "perplexity": 8}
-    results = mapped(archive, out=out, resamples=50, **options)
+    results = tsne(["oracle"], archive, archive.parent, out=out, resamples=50, **options)
     points = pd.read_csv(out / "tsne.csv")
     assert list(points.columns) == ["image", "category", "patient", "method", "x", "y"]
     assert points.groupby("method").size().to_dict() == {"imagenet": 40, "oracle": 40}
@@ -117,10 +111,10 @@ def test_the_verb_leaves_pictures_coordinates_and_figures(archive, monkeypatch):
     purity = {row["method"]: row["mean"] for row in written["rows"] if row["task"] == "neighbours in the features"}
     assert purity["oracle"] > 0.95
     assert abs(purity["imagenet"] - results.rows[0]["chance"]) < 0.15
-    again = mapped(archive, out=out, resamples=50, **options)
+    again = tsne(["oracle"], archive, archive.parent, out=out, resamples=50, **options)
     assert again.rows == results.rows  # the seed fixes the map
     with pytest.raises(InputError, match=r"results of another call \(other: --perplexity\)"):
-        mapped(archive, out=out, resamples=50, **{**options, "perplexity": 9})
+        tsne(["oracle"], archive, archive.parent, out=out, resamples=50, **{**options, "perplexity": 9})
     assert pd.read_csv(out / "tsne.csv").equals(points)
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
@@ -142,13 +136,15 @@ def test_features_are_compared_by_their_direction(archive, monkeypatch):
 
     install(monkeypatch, Long())
     options = {"label_column": "finding", "split_column": "split", "perplexity": 8, "baselines": (), "resamples": 10}
-    mapped(archive, out=archive.parent / "o", **options)
+    tsne(["oracle"], archive, archive.parent, out=archive.parent / "o", **options)
     assert set(given) == {("features", True)}
 
 
 def test_a_perplexity_that_does_not_fit_is_refused(archive, monkeypatch):
     install(monkeypatch, Oracle())
     with pytest.raises(InputError, match="perplexity 30 does not fit 40 images"):
-        mapped(archive, out=archive.parent / "o", label_column="finding", split_column="split")
+        tsne(
+            ["oracle"], archive, archive.parent, out=archive.parent / "o", label_column="finding", split_column="split"
+        )
     with pytest.raises(InputError, match="name a label column"):
-        mapped(archive, out=archive.parent / "o")
+        tsne(["oracle"], archive, archive.parent, out=archive.parent / "o")
