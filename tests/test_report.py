@@ -216,7 +216,7 @@ def test_figures_scale_with_the_page_and_are_the_same_each_time():
     assert curves.startswith("<svg")
     assert curves == figures.learning_curves(log, 32)
     assert "validation" not in curves
-    assert "validation" in figures.learning_curves([{"event": "validation", "step": 1, "loss": 2.0}])
+    assert "validation" in figures.learning_curves([{"event": "validation", "step": 1, "loss": 2.0}], 32)
     bars = figures.retrieval_bars(RETRIEVAL)
     assert "text-image, ConVIRT" in bars
     assert "Precision@10" in bars
