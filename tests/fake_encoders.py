@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from convirt.data.loading.loader import derive_seed
+from convirt.data.splits import derive_seed
 from convirt.evaluation.inputs import images
 
 FINDINGS = ("edema", "fracture", "none")

@@ -10,9 +10,10 @@ from scipy.stats import chisquare
 
 from conftest import SIZE, png, write_corpus, write_pairs
 from convirt.data.corpora import Corpus, decode
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed, read_ahead
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, read_ahead
 from convirt.data.loading.sampling import arrange_batches
 from convirt.data.records import ImageRecord, Pair
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
 
 

@@ -70,3 +70,8 @@ def split_by_patient(patients: Iterable[str], *, seed: int, val_share: float, te
         patient: "val" if rank < cut_val else "test" if rank < cut_test else "train"
         for rank, patient in enumerate(ranked)
     }
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed for one purpose, from what it may depend on, such as `(seed, epoch, "order")`."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convirt.data.loading.loader import derive_seed
+from convirt.data.splits import derive_seed
 from convirt.encoders import ImageEncoder
 from convirt.errors import InputError
 from convirt.evaluation.inputs.images import Canvases, Encoder

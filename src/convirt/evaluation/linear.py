@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from convirt.data.loading.loader import derive_seed
+from convirt.data.splits import derive_seed
 from convirt.evaluation.inputs.images import LabelledFeatures
 from convirt.evaluation.inputs.table import LabelledTable
 from convirt.evaluation.protocol import ClassificationProtocol, Outcome, Outcomes, Place, Plateau, Schedule, minibatches

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from convirt.data.loading.loader import derive_seed
 from convirt.data.records import ImageRecord
+from convirt.data.splits import derive_seed
 from convirt.inspection.appearance import VIEWS, CommonDetail, detail, likeness
 from convirt.inspection.banding import Candidates, Shortlist
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from convirt.data.loading.loader import derive_seed
+from convirt.data.splits import derive_seed
 from convirt.inspection.banding import Candidates, Shortlist
 
 LEAST = 0.8

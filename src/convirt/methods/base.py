@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from convirt import transforms
 from convirt.config import Objective, PretrainConfig
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.encoders import (
     ImageEncoder,
     TextEncoder,
@@ -64,6 +65,8 @@ class Method(nn.Module):
     objective_class: ClassVar[type[Objective]]
     """The constants of its equations, a dataclass of settings."""
     criterion: ClassVar[Criterion] = LOSS
+    has_image_encoder: ClassVar[bool] = True
+    """Whether it leaves an image encoder behind; False for a method that trains a text encoder alone."""
 
     image_encoder: ImageEncoder | None
     """f_v, what pretraining is for; None for a method that trains a text encoder alone."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.loading.loader import Batch
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.encoders import PairHead
 from convirt.errors import InputError
 from convirt.methods.base import encode_sentences, encode_views

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, derive_seed
+from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
 from convirt.methods.base import Method
 from convirt.objectives import hide_pieces, masked_language_loss
@@ -45,6 +46,7 @@ class MaskedLanguageModel(Method):
     image_encoder = None
 
     title = "Masked language model"
+    has_image_encoder = False
     objective_class = MaskedLanguageObjective
     objective: MaskedLanguageObjective
 

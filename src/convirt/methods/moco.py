@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.loading.loader import Batch
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
 from convirt.methods.base import encode_views
 from convirt.methods.simclr import TwoViews

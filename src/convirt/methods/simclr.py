@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from convirt.data.loading.loader import Batch, derive_seed
+from convirt.data.loading.loader import Batch
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.encoders import ImageEncoder, Projection
 from convirt.methods.base import Method, encode_views
 from convirt.objectives import nt_xent_loss

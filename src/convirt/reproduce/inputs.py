@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from convirt.errors import InputError
-from convirt.reproduce.tables import BASELINES, METHODS, PAPER_TASKS, SUPERVISED, Task
+from convirt.reproduce.tables import BESIDE, PAPER, PAPER_TASKS, Task
 
 RETRIEVAL = "chexpert8x200"
 SECTIONS = ("runs", "benchmarks", "table5", "figure3")
-PRETRAINED = tuple(name for name in METHODS if name not in (*BASELINES, *SUPERVISED))
+PRETRAINED = (*PAPER, *BESIDE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from convirt.analysis.studies.correlation import spearman
 from convirt.evaluation.statistics.bootstrap import bootstrap_p_value, holm
 from convirt.reproduce.filling import ALPHA, Figure, Filled, in_figures
-from convirt.reproduce.tables import METHODS
+from convirt.reproduce.tables import title_of
 
 DRAWS = 2000
 NORMAL = 1.959963984540054
@@ -89,7 +89,7 @@ def _agreement(
         high=float(high),
         compared=len(pairs),
         differing=tuple(
-            f"{METHODS[a]} {figures[a].paper:.1f} above {METHODS[b]} {figures[b].paper:.1f} in the paper, "
+            f"{title_of(a)} {figures[a].paper:.1f} above {title_of(b)} {figures[b].paper:.1f} in the paper, "
             f"here {figures[a].mean:.1f} and {figures[b].mean:.1f} ({said})"
             for (a, b), (_, said) in zip(reversed_, verdicts, strict=True)
         ),

@@ -7,27 +7,30 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from convirt.methods import METHODS
+
 PAPER_FIGURES = "paper_figures.csv"
 
-METHODS: Mapping[str, str] = {
-    "random": "Random Init.",
-    "imagenet": "ImageNet Init.",
-    "caption_transformer": "Caption-Transformer",
-    "caption_lstm": "Caption-LSTM",
-    "contrastive_binary": "Contrastive-Binary",
-    "simclr": "SimCLR",
-    "moco": "MoCo v2",
-    "convirt": "ConVIRT",
-    "convirt_supervised": "ConVIRT + supervised",
-    "convirt_supervised_without_list": "ConVIRT + supervised, not on the list's images",
-    "clip": "CLIP",
-    "medclip": "MedCLIP",
-}
-"""Title of each row, in the order of the paper; the last three are ours."""
 BASELINES = ("random", "imagenet")
 SUPERVISED = ("convirt_supervised", "convirt_supervised_without_list")
 IN_DOMAIN = ("random", "imagenet", "caption_transformer", "caption_lstm", "contrastive_binary", "convirt")
-BESIDE = ("clip", "medclip")
+IMAGE_ONLY = ("simclr", "moco")
+PAPER = (*IN_DOMAIN[2:5], *IMAGE_ONLY, "convirt")
+"""The methods that the paper pretrains, in its order."""
+BESIDE = tuple(name for name, method in METHODS.items() if name not in PAPER and method.has_image_encoder)
+"""Methods of ours beside the paper's rows: every other one that leaves an image encoder."""
+_TITLES = {
+    "random": "Random Init.",
+    "imagenet": "ImageNet Init.",
+    "convirt_supervised": "ConVIRT + supervised",
+    "convirt_supervised_without_list": "ConVIRT + supervised, not on the list's images",
+}
+
+
+def title_of(row: str) -> str:
+    """Title of a row: of a method, a baseline or a supervised encoder."""
+    return _TITLES.get(row) or METHODS[row].title
+
 
 Setting = Literal["linear", "finetuned"]
 

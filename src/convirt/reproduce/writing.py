@@ -8,13 +8,13 @@ from pathlib import Path
 
 from convirt.atomic import write_text
 from convirt.reproduce.filling import ALPHA, REFERENCE, Difference, Figure, Filled, in_figures
-from convirt.reproduce.tables import METHODS
+from convirt.reproduce.tables import title_of
 
 CAPTION = (
     "Ours in percent, ± the standard deviation over the runs where there are several; in brackets the paper's figure. "
     '"-" where there is none: not measured here, or not in our sources of the paper. In table 2, Random is a guess.'
 )
-TESTS_TITLE = f"{METHODS[REFERENCE]} minus each other method"
+TESTS_TITLE = f"{title_of(REFERENCE)} minus each other method"
 TESTS_CAPTION = (
     "Percentage points, with the 95 % interval of the paired hierarchical bootstrap over patients and seeds (over "
     "queries, of retrieval) and its p-value, Holm-corrected over the {count} differences of this table; bold where it "
@@ -59,7 +59,7 @@ def _tests(filled: Filled, show: Callable[[Difference | None], str]) -> list[lis
     tested = [method for method in filled.methods if any(of == method for of, _ in filled.differences)]
     columns = [column.title for column in filled.table.columns]
     return [
-        [METHODS[method], *(show(filled.differences.get((method, column))) for column in columns)] for method in tested
+        [title_of(method), *(show(filled.differences.get((method, column))) for column in columns)] for method in tested
     ]
 
 
@@ -83,7 +83,7 @@ def markdown(filled: Filled, header: str | None, ordering: Sequence[str]) -> str
     rows = list(head)
     for method in filled.methods:
         figures = [filled.figures[method, column] for column in columns]
-        rows.append([METHODS[method], *[f"{_ours(figure)} ({_paper(figure)})" for figure in figures]])
+        rows.append([title_of(method), *[f"{_ours(figure)} ({_paper(figure)})" for figure in figures]])
     lines = [f"# {filled.table.title}", ""]
     lines += [f"**{header}**", ""] if header else []
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -114,7 +114,7 @@ def latex(filled: Filled, header: str | None) -> str:
     """For a paper; needs the packages booktabs and xcolor."""
     titles = [column.title for column in filled.table.columns]
     rows = [
-        [_escaped(METHODS[method]), *(_latex_cell(filled.figures[method, title]) for title in titles)]
+        [_escaped(title_of(method)), *(_latex_cell(filled.figures[method, title]) for title in titles)]
         for method in filled.methods
     ]
     lines = [f"% {header}"] if header else []
@@ -152,7 +152,7 @@ def as_html(filled: Filled, header: str | None, ordering: Sequence[str]) -> str:
     """For a browser; nothing is loaded from elsewhere."""
     columns = [column.title for column in filled.table.columns]
     rows = [
-        [METHODS[method], *(_html_cell(filled.figures[method, column]) for column in columns)]
+        [title_of(method), *(_html_cell(filled.figures[method, column]) for column in columns)]
         for method in filled.methods
     ]
     table = _html_table(columns, rows, CAPTION.replace("in brackets", "in grey"))

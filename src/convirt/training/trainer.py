@@ -15,7 +15,8 @@ import torch
 from lightning_fabric import Fabric
 
 from convirt.config import PretrainConfig
-from convirt.data.loading.loader import Batch, ValidationBatches, derive_seed, read_ahead
+from convirt.data.loading.loader import Batch, ValidationBatches, read_ahead
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
 from convirt.methods import Method
 from convirt.training.checkpoint import (

@@ -9,7 +9,7 @@ Shape legend: N training rows, C classes.
 import numpy as np
 from numpy.typing import NDArray
 
-from convirt.data.loading.loader import derive_seed
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
 
 

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 import numpy as np
 import torch
@@ -21,12 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from convirt.data.corpora import decode
 from convirt.data.loading.sampling import Schedule, arrange_batches, arrange_stream, draw_image_and_sentence
 from convirt.data.records import AnyCorpus
+from convirt.data.splits import derive_seed
 from convirt.errors import InputError
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed for one purpose, from what it may depend on, such as `(seed, epoch, "order")`."""
-    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True, kw_only=True)
