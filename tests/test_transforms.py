@@ -291,3 +291,14 @@ def test_square_pads_with_zeros_around_the_centre(height: int, width: int) -> No
     top, left = (side - height) // 2, (side - width) // 2
     assert torch.equal(padded[:, top : top + height, left : left + width], image)
     assert padded.sum(dtype=torch.int64) == image.sum(dtype=torch.int64)
+
+
+def test_a_configuration_that_only_translates_does() -> None:
+    """Each of rotation, translation and scaling alone must move the image."""
+    still = {"size": 64, "crop": (1, 1), "flip": 0, "brightness": (1, 1), "contrast": (1, 1), "blur_sigma": (0, 0)}
+    images = smooth_images(3, 100)
+    for moved in ({"degrees": 20}, {"translate": 0.3}, {"scale": (0.5, 0.6)}):
+        config = TransformConfig(**{**still, "degrees": 0, "translate": 0, "scale": (1, 1), **moved})  # type: ignore[arg-type]
+        drawn = draw(config, 3, 100)
+        views = transforms.apply(images, drawn, config)
+        assert (views - transforms.plain_view(images, 64)).abs().mean() > 0.01, moved

