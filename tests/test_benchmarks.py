@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -450,7 +451,7 @@ def test_a_retrieval_set_is_drawn_as_the_paper_drew_its_own(tmp_path):
     table = retrieval_table(tmp_path / "r")
     options = {"categories": ("a,b", "c"), "candidates": 20, "preselected": 10, "queries": 4, "images": False}
     arguments = (tmp_path / "r", table)
-    first = make_retrieval_set(*arguments, tmp_path / "s", ("a", "b", "c,d"), "patient", **options)
+    first = make_retrieval_set(*arguments, tmp_path / "s", ("a", "b", "c,d"), patient_column="patient", **options)
     drawn = table_of(tmp_path / "s")
     source = pd.read_csv(table, dtype=str, keep_default_na=False).set_index("image")
     assert drawn.groupby(["role", "label"]).size().unique().tolist() == [20, 4]
@@ -465,22 +466,49 @@ def test_a_retrieval_set_is_drawn_as_the_paper_drew_its_own(tmp_path):
     assert preselected.groupby("label").size().tolist() == [10, 10, 10]
     assert not set(preselected["image"]) & candidates
     options["exclude"] = "patient"
-    make_retrieval_set(*arguments, tmp_path / "t", ("a", "b", "c", "d"), "patient", **options | {"candidates": 10})
+    make_retrieval_set(
+        *arguments, tmp_path / "t", ("a", "b", "c", "d"), patient_column="patient", **options | {"candidates": 10}
+    )
     roles = table_of(tmp_path / "t").groupby("role")["patient"].agg(set)
     assert not roles["query"] & roles["candidate"]
+
+
+def test_a_retrieval_set_of_a_column_of_classes(tmp_path):
+    rows = [(f"{i}.png", f"p{i // 2}", ("mass", "cyst", "")[i % 3]) for i in range(120)]
+    table = trees.write_csv(tmp_path / "classes.csv", rows, ("image", "patient", "finding"))
+    options = {"patient_column": "patient", "candidates": 20, "preselected": 10, "queries": 4, "images": False}
+    make_retrieval_set(tmp_path, table, tmp_path / "s", label_column="finding", **options)
+    drawn = table_of(tmp_path / "s")
+    assert drawn.groupby(["label", "role"]).size().to_dict() == {
+        (label, role): count for label in ("cyst", "mass") for role, count in (("candidate", 20), ("query", 4))
+    }
+    given = dict(zip((row[0] for row in rows), (row[2] for row in rows), strict=True))
+    assert all(given[row.image] == row.label for row in drawn.itertuples())
+    refused("either one label column", make_retrieval_set, tmp_path, table, tmp_path / "t", **options)
+
+
+def test_a_relative_root_holds_from_every_folder(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    rows = [(f"{i}.png", f"p{i}", "ab"[i % 2]) for i in range(40)]
+    table = trees.write_csv(tmp_path / "in" / "t.csv", rows, ("image", "patient", "finding"))
+    monkeypatch.chdir(tmp_path)
+    call = {"label_column": "finding", "patient_column": "patient", "images": False}
+    benchmark = benchmark_table(Path("in"), table, tmp_path / "b", **call)
+    assert benchmark.root == tmp_path / "in"
 
 
 def test_an_experts_choice_and_text_queries(tmp_path):
     table = retrieval_table(tmp_path / "r")
     labels = ("a", "b", "c", "d")
     options = {"categories": labels[:3], "candidates": 20, "preselected": 10, "queries": 4, "images": False}
-    make_retrieval_set(tmp_path / "r", table, tmp_path / "s", labels, "patient", **options)
+    make_retrieval_set(tmp_path / "r", table, tmp_path / "s", labels, patient_column="patient", **options)
     chosen = tmp_path / "chosen.csv"
     frame = pd.read_csv(tmp_path / "s" / "preselected.csv", dtype=str, keep_default_na=False)
     frame["keep"] = frame.groupby("label").cumcount().ge(6).map({True: "1", False: ""})
     frame.to_csv(chosen, index=False)
     texts = trees.write_csv(tmp_path / "q.csv", [("x of a sort", "a"), ("c and b", "b"), ("C", "c")], ("text", "label"))
-    call = (tmp_path / "r", table, tmp_path / "t", labels, "patient")
+    call = (tmp_path / "r", table, tmp_path / "t", labels)
+    options["patient_column"] = "patient"
     kept = make_retrieval_set(*call, **options, chosen=chosen, texts=texts)
     drawn = table_of(tmp_path / "t")
     assert set(drawn.loc[drawn["role"] == "query", "image"]) == set(frame.loc[frame["keep"] == "1", "image"])
@@ -492,7 +520,7 @@ def test_an_experts_choice_and_text_queries(tmp_path):
     refused("0 images of 'a' are kept, 4 are needed", make_retrieval_set, *call, **options, chosen=chosen)
     refused("not among the preselected", make_retrieval_set, *call, **options | {"seed": 1}, chosen=chosen)
     refused("images left for 200 candidates", make_retrieval_set, *call, **options | {"candidates": 200})
-    refused("at least two label columns", make_retrieval_set, *call[:3], ("a",), "patient")
+    refused("at least two label columns", make_retrieval_set, *call[:3], ("a",), patient_column="patient")
     refused("'e' is not among", make_retrieval_set, *call, **options | {"categories": ("e",)})
     refused("1 <= queries <= preselected", make_retrieval_set, *call, **options | {"queries": 11})
     trees.write_csv(texts, [("x", "e")], ("text", "label"))

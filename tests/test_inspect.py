@@ -16,6 +16,7 @@ from convirt.data.records import Pair
 from convirt.errors import InputError
 from convirt.inspection import page
 from convirt.inspection.findings import distribution, order_splits, spread, token_bands
+from convirt.inspection.inspect import inspect
 from convirt.inspection.survey import age_band
 from pictures import SIZE, Row, innocent_rows, picture, record, write_rows
 
@@ -246,3 +247,8 @@ def test_changed_settings_are_damage_too(tmp_path):
     about.write_text(about.read_text().replace('"format": 1', '"note": 1, "format": 1'))
     audit, _ = inspected(corpus, "--out", tmp_path / "out")
     assert audit["integrity"]["line"].startswith(f"DAMAGED: {about} is not what was written")
+
+
+def test_a_run_is_not_taken_for_a_damaged_corpus(tiny_run, tmp_path):
+    with pytest.raises(InputError, match="is a run, not a corpus; give the folder of a corpus"):
+        inspect(tiny_run, out=tmp_path / "o")

@@ -249,7 +249,15 @@ def given(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> dict[str,
     rows = [{"text": f"{name} seen .", "label": name} for name in CLASSES for _ in range(2)]
     pd.DataFrame(rows).to_csv(texts, index=False)
     make_retrieval_set(
-        folder, table, folder / "list", labels, "patient", candidates=6, preselected=4, queries=2, texts=texts
+        folder,
+        table,
+        folder / "list",
+        labels,
+        patient_column="patient",
+        candidates=6,
+        preselected=4,
+        queries=2,
+        texts=texts,
     )
     benchmarks = [f"chexpert={folder / 'chexpert'}", f"chexpert8x200={folder / 'list'}"]
     return {"runs": [f"convirt={tiny_run}"], "benchmarks": benchmarks}

@@ -192,6 +192,8 @@ def open_collection(
         InputError: It is none of them, or a table lacks something.
     """
     path = Path(path)
+    if (path / "config.json").is_file():
+        raise InputError(f"{path} is a run, not a corpus; give the folder of a corpus, which `convirt prepare` writes")
     if (path / "corpus.json").is_file():
         return CorpusRows(path)
     size = image_size or _DEFAULT_SIZE
@@ -201,7 +203,7 @@ def open_collection(
         if images is None:
             raise InputError(f"{path} is a table: name the folder that its image paths start from (--images)")
         return TableRows(path=path, images=Path(images), columns=columns or Columns(), image_size=size)
-    raise InputError(f"{path} is no prepared corpus, no benchmark folder and no table; check the path")
+    raise InputError(f"{path} is not a prepared corpus, a benchmark folder or a table; check the path")
 
 
 def _open_benchmark(path: Path, images: Path | None, image_size: int) -> TableRows:

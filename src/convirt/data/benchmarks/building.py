@@ -124,7 +124,7 @@ def build_benchmark(
         "kind": source.kind,
         "labels": list(source.labels),
         "unit": source.unit,
-        "root": str(source.root),
+        "root": str(source.root.resolve()),
         "split": dict(split),
         "counts": {
             part: _count(frame[frame["split"] == part], source) for part in PARTS if part in set(frame["split"])

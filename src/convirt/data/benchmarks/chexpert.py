@@ -75,7 +75,7 @@ def benchmark_chexpert(
         lists: Folder of the CheXpert 8x200 lists, for the splits that leave them out.
         val_images: Size of the validation part, except for the split `paper`.
         seed: Seed of the split.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

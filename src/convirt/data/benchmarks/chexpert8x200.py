@@ -51,7 +51,7 @@ def benchmark_chexpert8x200(root: Path, out: Path, *, lists: Path | None = None,
         root: CheXpert's folder, with the images in train/.
         out: Benchmark folder to write; it must not exist yet, or be empty.
         lists: Folder with image-retrieval/ and text-retrieval/; by default ROOT.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

@@ -46,7 +46,7 @@ def benchmark_covidx4(
         split: Named split.
         val_images: Size of the validation part, except for the split `paper`.
         seed: Seed of the split.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

@@ -51,7 +51,7 @@ def benchmark_mura(
             study is), `study` as in MURA's own paper, or single images.
         val_images: Size of the validation part, except for the split `paper`.
         seed: Seed of the split.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

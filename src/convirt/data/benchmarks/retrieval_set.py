@@ -41,9 +41,10 @@ def make_retrieval_set(
     root: Path,
     table: Path,
     out: Path,
-    label_columns: Sequence[str],
-    patient_column: str,
+    label_columns: Sequence[str] = (),
     *,
+    patient_column: str,
+    label_column: str | None = None,
     categories: Sequence[str] = (),
     image_column: str = "image",
     where: Sequence[str] = (),
@@ -70,6 +71,7 @@ def make_retrieval_set(
         label_columns: All label columns (1, 0, -1 uncertain, or nothing), over which positives are exclusive; commas
             may separate them.
         patient_column: Column with the patient.
+        label_column: Instead of label columns, one column with the class of each image.
         categories: The label columns that become categories; all by default.
         image_column: Column with the path of the image.
         where: Filters `column=value1,value2`; a row must pass all of them.
@@ -81,7 +83,7 @@ def make_retrieval_set(
         texts: Table of text queries with columns `text` and `label`.
         name: Name of the benchmark; by default the table's.
         seed: Seed of the draw.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.
@@ -94,7 +96,13 @@ def make_retrieval_set(
     sizes = _Sizes(candidates=candidates, preselected=preselected, queries=queries)
     if not 1 <= queries <= preselected or candidates < 1:
         raise InputError("make-retrieval-set needs 1 <= queries <= preselected, and at least 1 candidate")
-    frame = exclusive_positives(table, labels, image_column=image_column, patient_column=patient_column, where=where)
+    if bool(label_column) == bool(labels):
+        raise InputError("name either one label column (--label-column) or several (--label-columns)")
+    columns = {"image_column": image_column, "patient_column": patient_column}
+    if label_column:
+        frame, labels = images_by_class(table, label_column, where=where, **columns)
+    else:
+        frame = exclusive_positives(table, labels, where=where, **columns)
     if unknown := sorted(set(classes) - set(labels)):
         raise InputError(f"category {unknown[0]!r} is not among the label columns")
     pool = frame[frame["label"].isin(classes or labels)]
@@ -144,6 +152,30 @@ def exclusive_positives(
     frame = pd.DataFrame(
         {"image": rows[image_column], "patient": rows[patient_column], "label": positive.idxmax(axis=1)}
     )[alone]
+    return _checked(frame, table)
+
+
+def images_by_class(
+    table: Path, label_column: str, *, image_column: str, patient_column: str, where: Sequence[str] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Images with the class that one column gives them; rows without a class are left out.
+
+    Returns:
+        image, patient and label; and the classes, sorted.
+
+    Raises:
+        InputError: Unusable table or columns, or a single class.
+    """
+    rows = read_source(table, [image_column, patient_column, label_column], where)
+    rows = rows[rows[label_column] != ""]
+    classes = tuple(sorted(set(rows[label_column])))
+    if len(classes) < 2:
+        raise InputError(f"{table}: column {label_column!r} names {len(classes)} classes; a retrieval set needs two")
+    columns = {"image": rows[image_column], "patient": rows[patient_column], "label": rows[label_column]}
+    return _checked(pd.DataFrame(columns), table), classes
+
+
+def _checked(frame: pd.DataFrame, table: Path) -> pd.DataFrame:
     unique_images(frame, str(table))
     if (frame["patient"] == "").any():
         raise InputError(f"{table}: a row names no patient; fill it in")

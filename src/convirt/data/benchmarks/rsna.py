@@ -65,7 +65,7 @@ def benchmark_rsna(
         val_images: Size of the validation part, except for the split `paper`.
         test_images: Size of the test part where it is drawn.
         seed: Seed of the split.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

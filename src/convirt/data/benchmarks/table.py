@@ -64,7 +64,7 @@ def benchmark_table(
         val_images: Size of a drawn validation part.
         test_images: Size of a drawn test part.
         seed: Seed of a drawn split.
-        images: Whether to check that all images are there.
+        images: Check that every image file exists. With --no-images the lists are built from the tables alone.
 
     Returns:
         The benchmark.

@@ -379,5 +379,7 @@ def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path,
     paths = tuple(root / name for name in names)
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(f"{len(missing)} of {len(paths)} images of {table} are missing, the first is {missing[0]}")
+        where = "; is --images the folder that the paths start from?" if len(missing) == len(paths) else ""
+        count = f"{len(missing)} of {len(paths)} images of {table} are missing"
+        raise InputError(f"{count}, the first that was tried is {missing[0]}{where}")
     return paths
