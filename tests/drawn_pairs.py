@@ -17,7 +17,7 @@ from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing import prepare as preparing
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairing import PairContent, PairPlan, Row, make_content
+from convirt.data.preparing.pairs import PairContent, PairPlan, Row, make_content
 from convirt.data.records import ImageRecord
 
 SIZE = 16

@@ -225,7 +225,7 @@ def test_two_commands_at_once_are_kept_apart(tmp_path: Path) -> None:
     out = tmp_path / "corpus"
     stamp = {"a": 1}
     with unfinished.Unfinished.claim(out, stamp):  # noqa: SIM117
-        with pytest.raises(InputError, match="another command is preparing"), unfinished.Unfinished.claim(out, stamp):
+        with pytest.raises(InputError, match="another process is writing"), unfinished.Unfinished.claim(out, stamp):
             pass
 
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convirt.data.imaging.sandbox import deadline, sandboxed
-from convirt.data.preparing.making import Job, make_shard
-from convirt.data.preparing.pairing import PairPlan
+from convirt.data.preparing.pairs import PairPlan, ShardJob, make_shard
 from convirt.errors import InputError
 
 _SECONDS = 60  # that an image may take
@@ -42,11 +41,11 @@ class Task:
     """The file that says that it is finished."""
 
 
-Engine = Callable[[Job, Iterable[Task], int | None], Iterator[Task]]
+Engine = Callable[[ShardJob, Iterable[Task], int | None], Iterator[Task]]
 """Takes the job, the tasks, and how many workers there may be (None: as many as there are processors)."""
 
 
-def run_here(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
+def run_here(job: ShardJob, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in this process, one after the other; a file that kills its decoder kills a child only."""
     with sandboxed():
         for task in tasks:
@@ -54,7 +53,7 @@ def run_here(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[T
             yield task
 
 
-def run_local(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
+def run_local(job: ShardJob, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards in processes of this machine, which end with this one even if it is killed.
 
     A process may die of a file that kills its decoder, or keeps it busy for ever: what it was at is then made again
@@ -82,7 +81,7 @@ def run_local(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[
 
 
 def _run_pool(
-    job: Job, queue: Iterator[Task], lost: deque[Task], workers: int, waiting: dict[Future[None], Task]
+    job: ShardJob, queue: Iterator[Task], lost: deque[Task], workers: int, waiting: dict[Future[None], Task]
 ) -> Iterator[Task]:
     """Run one pool of processes to the end of the queue, first what another pool has lost, with care."""
     # Spawned, not forked: this process may hold threads (torch, Arrow), which a fork copies in any state.
@@ -133,7 +132,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: Job, task: Task, with_care: bool) -> None:
+def _work(job: ShardJob, task: Task, with_care: bool) -> None:
     assert _stop is not None
     with sandboxed() if with_care else nullcontext():
         make_shard(job, task.plans, task.shard, task.piece, _stop.is_set, None if with_care else _limit)
@@ -143,7 +142,7 @@ def _limit(plan: PairPlan) -> AbstractContextManager[None]:
     return deadline(_SECONDS * (1 + len(plan.rows)))
 
 
-def run_ray(job: Job, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
+def run_ray(job: ShardJob, tasks: Iterable[Task], workers: int | None) -> Iterator[Task]:
     """Make the shards on a Ray cluster: the one that runs already or that RAY_ADDRESS names, else one of this machine.
 
     Images and corpus lie on storage that every machine of it shares. Ray makes a shard again whose machine was lost.
@@ -198,7 +197,7 @@ def _connect(ray: Any, workers: int | None) -> None:
         ) from error
 
 
-def _work_remotely(job: Job, task: Task) -> None:
+def _work_remotely(job: ShardJob, task: Task) -> None:
     with sandboxed():
         make_shard(job, task.plans, task.shard, task.piece)
 

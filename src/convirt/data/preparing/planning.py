@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from convirt.data.preparing.audit import EXCLUDED, Audit
-from convirt.data.preparing.pairing import PairPlan, Row
+from convirt.data.preparing.pairs import PairPlan, Row
 from convirt.data.splits import check_patients, given_split, split_by_patient
 from convirt.data.tables import Table, passing_rows, require_columns
 from convirt.errors import InputError

@@ -22,9 +22,8 @@ from convirt.atomic import sync_to_disk, write_json
 from convirt.data.preparing.audit import Audit, Entry
 from convirt.data.preparing.engines import ENGINES, Task, run_here
 from convirt.data.preparing.identities import Identities
-from convirt.data.preparing.making import Job, Read
 from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairing import PairPlan
+from convirt.data.preparing.pairs import PairPlan, Read, ShardJob
 from convirt.data.preparing.sharing import shared_files
 from convirt.data.preparing.unfinished import Unfinished, check_out
 from convirt.data.reports import MIN_TOKENS
@@ -87,7 +86,7 @@ def prepare_corpus(
     # A share of failures that is raised afterwards does not change what was made before.
     made = {name: value for name, value in settings.items() if name != "max_failures"}
     stamp = {"plans": digest, "pairs": len(plans), "each": PAIRS_PER_SHARD, "salt": identities.mark(), "made": made}
-    job = Job(read=read, image_size=options.image_size, identities=identities)
+    job = ShardJob(read=read, image_size=options.image_size, identities=identities)
     audit.alias = identities.file
     about = {"ids_mark": identities.mark(), **settings}
     with Unfinished.claim(out, stamp) as work:
@@ -141,7 +140,7 @@ def _check_failures(audit: Audit, out: Path, max_failures: float) -> None:
     )
 
 
-def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: Job, options: Options, audit: Audit) -> None:
+def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: ShardJob, options: Options, audit: Audit) -> None:
     """Have every shard made that is not there yet; give up as soon as too many rows have failed."""
     done = set(work.finished())
     left = [number for number in range(-(-len(plans) // PAIRS_PER_SHARD)) if number not in done]

@@ -19,7 +19,7 @@ from convirt.data.corpora import Corpus
 from convirt.data.imaging.pixels import Unreadable, read_inside
 from convirt.data.imaging.prepared import Bits, prepare_bytes
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.pairing import PairContent, PairPlan, Row
+from convirt.data.preparing.pairs import PairContent, PairPlan, Row
 from convirt.data.preparing.prepare import Options, check_out, prepare_corpus
 from convirt.data.records import ImageRecord
 from convirt.data.reports import Report, count_tokens

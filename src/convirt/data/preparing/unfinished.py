@@ -15,18 +15,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from convirt.atomic import check_free, check_writable, write_json
 from convirt.data.shards import shard_name
 from convirt.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # not a Unix: two commands at once are not kept apart
-    fcntl = None  # type: ignore[assignment]
-
-_SHOWN = 60  # characters of a setting in a message
+from convirt.jobs import STAMP, difference, hold, read_json
 
 
 def work_folder(out: Path) -> Path:
@@ -77,14 +71,14 @@ class Unfinished:
         folder = work_folder(out)
         if not folder.is_dir():
             check_free(out)
-            folder.mkdir(parents=True)
-        with _lock(folder, out):
-            found = _read_stamp(folder / "stamp.json")
+            folder.mkdir(parents=True, exist_ok=True)
+        with hold(out):
+            found = read_json(folder / STAMP)
             if found is None:
                 check_free(out)
                 _empty(folder)
-                write_json(folder / "stamp.json", stamp)
-            elif different := _difference(found, json.loads(json.dumps(stamp))):
+                write_json(folder / STAMP, stamp)
+            elif different := _first_difference(found, json.loads(json.dumps(stamp))):
                 raise InputError(
                     f"{folder} holds the unfinished work of another command ({different}); give the same command to "
                     "finish it, remove that folder to start afresh, or choose another --out"
@@ -167,45 +161,13 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != "lock":
+        else:
             path.unlink()
 
 
-def _read_stamp(path: Path) -> dict[str, Any] | None:
-    """Return the stamp; None if a kill came before there was one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-@contextmanager
-def _lock(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the folder; a killed process lets go of it by itself."""
-    file: IO[bytes]
-    with (folder / "lock").open("wb") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    f"another command is preparing {out} at this moment; wait for it, or choose another --out"
-                ) from error
-        yield
-
-
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> str:
-    """Say where two stamps differ first; empty if they do not."""
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if old == new:
-            continue
-        named = f"{place}{name}".removeprefix("made.")
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            return _difference(old, new, f"{named}.")
-        if named in ("plans", "pairs"):
-            return "other rows, texts, images or splits"
-        if named == "salt":
-            return "another salt of the ids"
-        return f"{named} was {json.dumps(old)[:_SHOWN]}, is now {json.dumps(new)[:_SHOWN]}"
-    return ""
+def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name the first difference of two stamps, in the words of the options; empty if there is none."""
+    said = difference(before, now).removeprefix("made.")
+    if said.startswith(("plans ", "pairs ")):
+        return "other rows, texts, images or splits"
+    return "another salt of the ids" if said.startswith("salt ") else said

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import EXCLUDED, Audit
 from convirt.data.preparing.identities import table_mark
-from convirt.data.preparing.pairing import PairPlan, Row
+from convirt.data.preparing.pairs import PairPlan, Row
 from convirt.data.preparing.prepare import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies

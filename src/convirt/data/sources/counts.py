@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.making import Read
 from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairing import PairPlan
+from convirt.data.preparing.pairs import PairPlan, Read
 from convirt.data.preparing.prepare import prepare_corpus
 
 PAPER = "ConVIRT, section 3.1"

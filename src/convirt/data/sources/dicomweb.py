@@ -22,7 +22,7 @@ from rich.progress import track
 from convirt.atomic import disk_errors
 from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.pairing import PairPlan, Row, read_content
+from convirt.data.preparing.pairs import PairPlan, Row, read_content
 from convirt.data.preparing.prepare import check_out, prepare_corpus
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.credentials import credentials

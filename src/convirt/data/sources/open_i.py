@@ -19,7 +19,7 @@ from defusedxml.ElementTree import fromstring
 
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairing import PairContent, PairPlan, Row, make_content, read_image
+from convirt.data.preparing.pairs import PairContent, PairPlan, Row, make_content, read_image
 from convirt.data.preparing.prepare import check_out
 from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.sources.counts import Figure, prepare_studies

@@ -20,9 +20,8 @@ from rich.progress import track
 
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.making import Read
 from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairing import PairContent, PairPlan, Row, is_usable, make_content, read_image
+from convirt.data.preparing.pairs import PairContent, PairPlan, Read, Row, is_usable, make_content, read_image
 from convirt.data.sources.texts import Place
 from convirt.errors import InputError
 
