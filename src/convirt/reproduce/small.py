@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from convirt.atomic import write_text
 from convirt.config import PretrainConfig
 from convirt.data.corpora import Corpus
 from convirt.data.phantom import CATEGORIES
@@ -126,9 +127,7 @@ def _make_data(folder: Path) -> None:
         )
     table = pd.read_csv(archive / "labels.csv", dtype=str)
     training = table.index[table["split"] == "train"]
-    temporary = labels.with_name(".labels.csv.new")
-    table.drop(index=training[LABELLED:]).to_csv(temporary, index=False)
-    temporary.replace(labels)
+    write_text(labels, table.drop(index=training[LABELLED:]).to_csv(index=False))
 
 
 def pretraining_cells(inputs: Inputs, cells: Path, pace: Pace, device: str) -> list[Job]:

@@ -20,7 +20,7 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from urllib3.exceptions import HTTPError
 
-from convirt.atomic import disk_errors
+from convirt.atomic import disk_errors, write_text
 from convirt.data.sources.http import (
     TIMEOUT,
     Patience,
@@ -106,9 +106,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def _record(path: Path, digest: str) -> None:
     sums = {**read_sums(path.parent), path.name: digest}
-    temporary = path.with_name(f".{SUMS}.{os.getpid()}")
-    temporary.write_text("".join(f"{value}  {name}\n" for name, value in sorted(sums.items())), encoding="utf-8")
-    os.replace(temporary, path.parent / SUMS)
+    write_text(path.parent / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
 
 
 def _part(path: Path) -> Path:
