@@ -548,7 +548,7 @@ def test_an_unreadable_image_is_counted_and_nothing_is_read_outside_the_root(tmp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["missing"], "no prepared corpus, no benchmark folder and no table"),
+        (["missing"], "is not a prepared corpus, a benchmark folder or a table"),
         (["table.csv"], "--images"),
         (["table.csv", "--images", "nowhere"], "there is no image folder"),
         (["table.csv", "--images", ".", "--image-column", "file"], "no column 'file'"),

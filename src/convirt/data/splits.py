@@ -1,6 +1,8 @@
 """Splits of a corpus into train, val and test, never through a patient."""
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from convirt.errors import InputError
@@ -12,6 +14,16 @@ _NAMES = {
 }
 SPLITS = {alias: split for split, aliases in _NAMES.items() for alias in aliases}
 """Names of splits as tables have them (any case) -> ours."""
+
+
+def canonical_id(name: str) -> str:
+    """What two spellings of one id have in common: 1001, ` 1001`, 1001.0 and 0001001; P7 and p7.
+
+    Ids are compared in this form. They are kept as they are written.
+    """
+    plain = unicodedata.normalize("NFKC", name).strip().casefold()
+    plain = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain)
+    return plain.lstrip("0") or "0" if plain.isdigit() else plain
 
 
 def given_split(name: str) -> str:
@@ -38,14 +50,16 @@ def check_patients(rows: Iterable[tuple[str, str]], *, remedy: str = "leave --sp
     Raises:
         InputError: It names the first such patient and how many there are.
     """
-    seen: dict[str, set[str]] = {}
+    seen: dict[str, dict[str, str]] = {}
     for patient, split in rows:
-        seen.setdefault(patient, set()).add(split)
-    if shared := [patient for patient, splits in seen.items() if len(splits) > 1]:
+        seen.setdefault(canonical_id(patient), {}).setdefault(split, patient)
+    if shared := [name for name, splits in seen.items() if len(splits) > 1]:
         count = "the only such patient" if len(shared) == 1 else f"{len(shared)} such patients in all"
-        first = " and ".join(sorted(seen[shared[0]]))
+        splits = seen[shared[0]]
+        first = " and ".join(sorted(splits))
+        spelt = " or ".join(repr(patient) for patient in dict.fromkeys(splits.values()))
         raise InputError(
-            f"patient {shared[0]!r} is in the given splits {first} ({count}); correct the "
+            f"patient {spelt} is in the given splits {first} ({count}); correct the "
             f"table, or {remedy} to split by patient"
         )
 

@@ -12,6 +12,7 @@ import io
 import mmap
 import os
 import re
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,11 @@ _LONGEST_CELL = 16 * 2**20
 """Characters; a longer cell comes of quotes that are never closed."""
 
 Text = mmap.mmap | bytes
+
+MISSING = frozenset(("nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "NaT"))
+"""Cells that say that nothing is there, as spreadsheets and programs write them: they are read as empty."""
+_WORKBOOKS = {b"PK\x03\x04": "an Excel workbook (.xlsx)", b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)"}
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +100,10 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> Table:
         rows = _read_parquet(path)
     else:
         try:
-            rows, malformed, delimiter = _read_csv(path, encoding)
+            encoding = _known_by_content(path, encoding, notes)
+            rows, malformed = _read_csv(path, encoding, notes)
         except UnicodeDecodeError as error:
             raise _bad_byte(path, encoding, error) from error
-        notes += [f"columns are separated by {delimiter!r}"] * (delimiter != ",")
     header = [name.strip() for name in rows.column_names]
     if spaced := sum(name != given for name, given in zip(header, rows.column_names, strict=True)):
         notes.append(f"white space removed around {spaced} column names")
@@ -105,7 +111,7 @@ def read_table(path: str | Path, *, encoding: str = "utf-8") -> Table:
         raise InputError(f"table {path.name} has two columns named {twice[0]!r}; rename one")
     if not len(rows) and not malformed:
         raise InputError(f"table {path.name} has no rows; give a table with a header and at least one row")
-    rows = rows.rename_columns(header)
+    rows = _without_missing(rows.rename_columns(header), notes)
     return Table(name=path.name, sha256=digest, rows=rows, malformed=malformed, notes=tuple(notes))
 
 
@@ -126,6 +132,9 @@ def read_frame(
         InputError: No such table, column or row, or a row that does not fit the header.
     """
     table = read_table(path)
+    for note in table.notes:
+        if not note.startswith("columns are separated"):
+            print(f"note: table {table.name}: {note}", file=sys.stderr)
     if table.malformed:
         row, problem = next(iter(table.malformed.items()))
         raise InputError(f"{path}: row {row} does not fit the header ({problem}); repair it")
@@ -228,28 +237,75 @@ def _as_text(column: pa.Array, whole: bool) -> pa.Array:
     return pa.array(["" if value is None else str(value) for value in values], pa.string())
 
 
-def _read_csv(path: Path, encoding: str) -> tuple[pa.Table, dict[int, str], str]:
-    """Read a CSV file: its rows, those that do not fit the header with what is wrong with them, and its delimiter.
+def _known_by_content(path: Path, encoding: str, notes: list[str]) -> str:
+    """The encoding of a file whose first bytes tell it.
+
+    Raises:
+        InputError: It is a workbook.
+    """
+    try:
+        with _open(path) as file:
+            head = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return encoding  # reading it says what is wrong
+    if (what := _WORKBOOKS.get(head)) is not None:
+        raise InputError(f"table {path.name} is {what}; save the sheet as `CSV UTF-8` and give that file")
+    if head.startswith(_BYTE_ORDER_MARKS) and not head.endswith(b"\0\0"):
+        notes.append("read as UTF-16, as its byte order mark says")
+        return "utf-16"
+    return encoding
+
+
+def _without_missing(rows: pa.Table, notes: list[str]) -> pa.Table:
+    """The rows with the cells of `MISSING` empty; a note counts them by column."""
+    words = pa.array(sorted(MISSING))
+    for place, name in enumerate(rows.column_names):
+        column = rows.column(name)
+        says_nothing = pc.is_in(pc.utf8_trim_whitespace(column), words)
+        if count := pc.sum(says_nothing).as_py() or 0:
+            said = ", ".join(repr(value) for value in pc.unique(column.filter(says_nothing)).to_pylist()[:4])
+            notes.append(f"column {name!r}: {count} cells that say {said} are read as missing")
+            rows = rows.set_column(place, name, pc.if_else(says_nothing, "", column))
+    return rows
+
+
+def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, dict[int, str]]:
+    """Read a CSV file: its rows, and those that do not fit the header with what is wrong with them.
 
     Arrow reads a table in which every row fits. If one does not, `csv` reads the table anew to name each such row.
     """
     text = _as_utf8(path, encoding)
     with _decoded(text) as lines:
         first = lines.readline(_LONGEST_CELL)
-    delimiter = "," if "," in first else next((mark for mark in "\t;" if mark in first), ",")
+    announced = re.fullmatch(r'"?sep=(.)"?', first.strip("\r\n"), re.IGNORECASE)  # Excel's own first line
+    outside_quotes = re.sub(r'"[^"]*"', "", first)
+    delimiter = next((mark for mark in ",\t;" if mark in outside_quotes), ",")
+    if announced:
+        delimiter = announced[1]
+        notes.append("the first line names the separator, as Excel writes it")
+    notes += [f"columns are separated by {delimiter!r}"] * (delimiter != ",")
     malformed: dict[int, str] = {}
     with _decoded(text) as lines:
-        records = _records(lines, delimiter, path)
+        if announced:
+            lines.readline()
+        records = _records(lines, delimiter, path, before=1 if announced else 0)
         _, header, _ = next(records, (0, [], ""))
         if not any(cell.strip() for cell in header):
             raise InputError(f"table {path.name} is empty; give a table with a header and at least one row")
-        schema = _text_schema(header)
-        if _quotes_are_closed(text, delimiter):
+        named = len(header) - next(place for place, cell in enumerate(reversed(header)) if cell.strip())
+        if named < len(header):
+            notes.append(f"{len(header) - named} columns without a name at the end are left out; they must be empty")
+        schema = _text_schema(header[:named])
+        if not announced and named == len(header) and _quotes_are_closed(text, delimiter):
             try:
-                return _spool(schema, _arrow_batches(text, delimiter, schema)), malformed, delimiter
+                return _spool(schema, _arrow_batches(text, delimiter, schema)), malformed
             except pa.ArrowInvalid:
                 pass  # a row that does not fit, a byte that is not UTF-8, or a very long cell
-        return _spool(schema, _fitting_batches(records, schema, malformed)), malformed, delimiter
+        trimmed: list[int] = []
+        rows = _spool(schema, _fitting_batches(records, schema, malformed, trimmed))
+        if trimmed and named == len(header):
+            notes.append(f"{len(trimmed)} rows end in empty cells beyond the last column, which are left out")
+        return rows, malformed
 
 
 def _as_utf8(path: Path, encoding: str) -> Text:
@@ -300,12 +356,15 @@ def _arrow_batches(text: Text, delimiter: str, schema: pa.Schema) -> Iterable[pa
 
 
 def _fitting_batches(
-    records: Iterator[tuple[int, list[str], str]], schema: pa.Schema, malformed: dict[int, str]
+    records: Iterator[tuple[int, list[str], str]], schema: pa.Schema, malformed: dict[int, str], trimmed: list[int]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that fit the header, and enter the others in `malformed`."""
+    """Yield the rows that fit the header; enter the others in `malformed`, those cut at empty cells in `trimmed`."""
 
     def fitting() -> Iterator[list[str]]:
         for number, (line, cells, problem) in enumerate(records, start=1):
+            if len(cells) > len(schema) and not any(cell.strip() for cell in cells[len(schema) :]):
+                trimmed.append(number)
+                cells = cells[: len(schema)]
             if problem or len(cells) != len(schema):
                 malformed[number] = f"line {line}: {problem or f'{len(cells)} cells, the header has {len(schema)}'}"
             else:
@@ -316,12 +375,12 @@ def _fitting_batches(
         yield pa.record_batch([pa.array(column, pa.string()) for column in zip(*some, strict=True)], schema=schema)
 
 
-def _records(lines: Iterable[str], delimiter: str, path: Path) -> Iterator[tuple[int, list[str], str]]:
-    """Yield line, cells and problem of each record that is not blank."""
+def _records(lines: Iterable[str], delimiter: str, path: Path, before: int = 0) -> Iterator[tuple[int, list[str], str]]:
+    """Yield line (after so many `before`), cells and problem of each record that is not blank."""
     csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        line, cells, problem = reader.line_num + 1, [], ""
+        line, cells, problem = before + reader.line_num + 1, [], ""
         try:
             cells = next(reader)
         except StopIteration:

@@ -121,7 +121,10 @@ def compare_naming(first: Naming, second: Naming, salts: list[Salt]) -> Comparis
     if "unknown" in kinds:
         return Comparison(possible=False, note="one side names no patients (--patient-column)")
     if kinds == {"plain"}:
-        note = "ids compared as they are written: if the two come from different archives, give --distinct-patients"
+        note = (
+            "ids compared without regard to case, leading zeros and a final .0: if the two come from different archives, "
+            "give --distinct-patients"
+        )
         return Comparison(possible=True, note=note)
     if kinds == {"hashed"}:
         if first.mark and first.mark == second.mark:

@@ -21,6 +21,7 @@ import numpy as np
 from convirt.data.identifiers.finding import GAP, KINDS, find_identifiers, outline
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import count_tokens
+from convirt.data.splits import canonical_id
 from convirt.inspection.appearance import COARSE, VIEWS, measure
 from convirt.inspection.collections import Collection, Integrity
 from convirt.inspection.near_texts import bands, hash_text
@@ -133,7 +134,7 @@ def take_survey(
         for row, pair in enumerate(follow(collection.rows(), len(collection))):
             survey.split_R.append(names.setdefault(pair.split, len(names)))
             patient = rename(pair.patient_id) if rename and pair.patient_id else pair.patient_id
-            survey.patient_R.append(hash_name(patient) if patient else 0)
+            survey.patient_R.append(hash_name(canonical_id(patient)) if patient else 0)
             survey.images_R.append(len(pair.images))
             _add_text(survey, row, pair, texts)
             _add_people(survey, pair)

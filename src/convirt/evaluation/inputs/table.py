@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import Benchmark, Protocol, open_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
-from convirt.data.splits import SPLITS
+from convirt.data.splits import SPLITS, canonical_id
 from convirt.data.tables import read_frame, row_of
 from convirt.errors import InputError
 from convirt.evaluation.inputs.options import TableOptions
@@ -357,12 +357,15 @@ def _roles(frame: pd.DataFrame, role_column: str | None, path: Path) -> NDArray[
 def _check_patients(
     patients_N: NDArray[np.str_], splits_N: NDArray[np.str_], patient_column: str | None, path: Path
 ) -> None:
-    seen: dict[str, str] = {}
-    for patient, split in zip(patients_N, splits_N, strict=True):
+    seen: dict[str, tuple[str, str]] = {}
+    for patient, split in zip(map(str, patients_N), splits_N, strict=True):
         if patient_column and not patient:
             raise InputError(f"{path}: a row has no value in the patient column {patient_column!r}; fill it in")
-        if seen.setdefault(patient, split) != split:
-            raise InputError(f"{path}: patient {str(patient)!r} is in splits {seen[patient]} and {split}; keep one")
+        # Without a patient column a row stands for its image, whose name is compared to the letter.
+        known, before = seen.setdefault(canonical_id(patient) if patient_column else patient, (patient, split))
+        if before != split:
+            spelt = f"{known!r}" if known == patient else f"{known!r}, also spelt {patient!r},"
+            raise InputError(f"{path}: patient {spelt} is in splits {before} and {split}; keep one")
 
 
 def _check_once(names: tuple[str, ...], table: Path) -> None:
