@@ -122,7 +122,7 @@ def compare_naming(first: Naming, second: Naming, salts: list[Salt]) -> Comparis
         return Comparison(possible=False, note="one side names no patients (--patient-column)")
     if kinds == {"plain"}:
         note = (
-            "ids compared without regard to case, leading zeros and a final .0: if the two come from different archives, "
+            "ids compared without regard to case, leading zeros and a final .0: if the two come from other archives, "
             "give --distinct-patients"
         )
         return Comparison(possible=True, note=note)
