@@ -193,7 +193,7 @@ def test_hostile_and_broken_rows(tmp_path: Path) -> None:
 
 def test_tables_that_cannot_be_used(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    assert "is no folder" in refused(tmp_path / "none", out)
+    assert "is not a folder" in refused(tmp_path / "none", out)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "--table" in refused(empty, out)

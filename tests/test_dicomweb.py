@@ -22,10 +22,10 @@ from convirt.data.corpora import Corpus
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
-from convirt.data.sources import instance_files
-from convirt.data.sources.credentials import PASSWORD, TOKEN, USER, credentials
+from convirt.data.sources import dicomweb_server
 from convirt.data.sources.dicomweb import parse_query, prepare_dicomweb
-from convirt.data.sources.instance_files import read_header
+from convirt.data.sources.dicomweb_server import read_header
+from convirt.data.sources.http import PASSWORD, TOKEN, USER, credentials
 from convirt.errors import InputError
 from fake_pacs import FakePacs, PacsHandler, multipart, uid
 from web import Handler, Site, serve, status
@@ -357,7 +357,7 @@ def test_an_instance_cut_off_is_asked_for_again(fake: FakePacs, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        (lambda content: multipart(b"no DICOM at all"), "no DICOM file"),
+        (lambda content: multipart(b"no DICOM at all"), "not a DICOM file"),
         (lambda content: (b"<html>", {"Content-Type": "text/html"}), "text/html"),
         (
             lambda content: multipart(content.replace(b"1.2.0.1\0", b"1.2.6.1\0")),
@@ -412,7 +412,7 @@ def test_an_answer_that_is_no_listing_is_one_line(fake: FakePacs, tmp_path: Path
         return True
 
     fake.trouble = [act]
-    with pytest.raises(InputError, match="no DICOM JSON; check that --url is a DICOMweb service"):
+    with pytest.raises(InputError, match="not DICOM JSON; check that --url is a DICOMweb service"):
         prepare(fake, tmp_path)
 
 
@@ -582,6 +582,6 @@ def test_a_header_that_inflates_without_end_is_refused(tmp_path: Path, monkeypat
     path = orthanc.write(dataset, tmp_path)
     assert path.stat().st_size < 5_000
     assert read_header(path).StudyInstanceUID == "1.2.3"
-    monkeypatch.setattr(instance_files, "_MAX_INFLATED", 50_000)
+    monkeypatch.setattr(dicomweb_server, "_MAX_INFLATED", 50_000)
     with pytest.raises(ValueError, match="deflated DICOM of more than 50000 bytes"):
         read_header(path)

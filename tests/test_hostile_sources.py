@@ -15,7 +15,7 @@ from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import Options
 from convirt.data.preparing.pairs import PairPlan
 from convirt.data.sources import chexpert_plus, mimic_cxr
-from convirt.data.sources.mimic_tables import official_splits
+from convirt.data.sources.mimic_cxr import official_splits
 from convirt.data.sources.studies import Texts, read_study
 from convirt.errors import InputError
 from hostile_files import MUTATIONS

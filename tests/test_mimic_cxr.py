@@ -248,7 +248,7 @@ def test_published_figures_are_consistent() -> None:
 
 def test_tables_that_cannot_be_used(own_tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    assert "is no folder" in refused(tmp_path / "none", out)
+    assert "is not a folder" in refused(tmp_path / "none", out)
     split = own_tree / "mimic-cxr-2.0.0-split.csv.gz"
     change_table(split, lambda rows: rows[1].__setitem__(3, "test"))
     assert "patient 'p10000032' is in the given splits" in refused(own_tree, out)
@@ -265,6 +265,25 @@ def test_tables_that_cannot_be_used(own_tree: Path, tmp_path: Path) -> None:
     assert "copy it again" in refused(own_tree, out, split="paper", val_pairs=2)
     metadata.unlink()
     assert "has neither mimic-cxr-2.0.0-metadata.csv.gz" in refused(own_tree, out)
+
+
+def test_a_root_beside_the_right_one_is_answered_with_the_right_one(own_tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    right = tmp_path / "deep" / "mimic-cxr-jpg" / "2.0.0"
+    right.parent.mkdir(parents=True)
+    own_tree.rename(right)
+    for wrong in (right.parent, right.parent.parent, right / "files"):
+        assert refused(wrong, out).endswith(f"metadata.csv.gz is in {right}: give --root {right}")
+    (tmp_path / "empty").mkdir()
+    assert "put the tables of MIMIC-CXR-JPG beside" in refused(tmp_path / "empty", out)
+    missing = tmp_path / "reports.zip"
+    said = refused(right, out, reports=missing)
+    assert said == (
+        f"--reports {missing} does not exist; give the path of mimic-cxr-reports.zip, or of the folder that it was "
+        "unpacked to"
+    )
+    (right / "files").rename(tmp_path / "elsewhere")
+    assert "has no folder files/ with the images" in refused(right, out)
 
 
 def test_patients_without_a_split_are_set_aside(own_tree: Path, tmp_path: Path) -> None:
@@ -384,9 +403,9 @@ def test_damaged_archives(tree: Path, own_tree: Path, tmp_path: Path) -> None:
     path = own_tree / "mimic-cxr-reports.zip"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    assert "no complete zip archive" in refused(own_tree, tmp_path / "a")
+    assert "not a complete zip archive" in refused(own_tree, tmp_path / "a")
     path.write_bytes(b"")
-    assert "no complete zip archive" in refused(own_tree, tmp_path / "a")
+    assert "not a complete zip archive" in refused(own_tree, tmp_path / "a")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("other.txt", "x")
     assert "holds no report" in refused(own_tree, tmp_path / "a")
@@ -476,7 +495,7 @@ def test_streamed_tables_that_cannot_be_used(tmp_path: Path) -> None:
     assert "no column 'a'" in said(b"")
     assert "no rows" in said(b"a,b\n")
     assert "never closed" in said(b'a,b\n1,"2\n3,4\n')
-    assert "is no CSV" in said(b"a\rb,c\n1,2\n")
+    assert "is not CSV" in said(b"a\rb,c\n1,2\n")
     assert "two columns named 'a'" in said(b"a,a\n1,2\n")
     assert "line of more than" in said(b"a" * (17 * 2**20))
     assert "must read" in said(b"a,b\n1,2\n", where=["a"])

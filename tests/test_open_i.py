@@ -201,7 +201,7 @@ def test_what_is_missing_doubled_or_foreign_is_said(tmp_path: Path) -> None:
     unusable = found["report that cannot be used"]
     assert len(unusable) == 2
     assert "CXR1 stands in ecgen-radiology/1.xml" in str(unusable[0])
-    assert str(unusable[1]).startswith("no XML")
+    assert str(unusable[1]).startswith("not XML")
     assert len(Corpus.open(path)) == 3
     assert "image CXR2_IM-0652-1001 stands twice: CXR2_IM-0652-1001.png is used" in notes(path)
     assert "1 images are named by no report, stray for example" in notes(path)
@@ -256,7 +256,7 @@ def test_mutated_reports_are_read_or_refused() -> None:
     [
         ({"x.txt": b""}, r"holds no XML report .*put NLMCXR_reports\.tgz or its content there, or add --download"),
         ({"1.xml": SMALL["ecgen-radiology/1.xml"]}, r"holds no PNG image; put NLMCXR_png\.tgz"),
-        ({REPORTS: b"<html>"}, r"NLMCXR_reports\.tgz is no complete \.tgz archive"),
+        ({REPORTS: b"<html>"}, r"NLMCXR_reports\.tgz is not a complete \.tgz archive"),
     ],
 )
 def test_a_root_without_the_collection_is_one_line(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -268,7 +268,7 @@ def test_a_root_without_the_collection_is_one_line(tmp_path: Path, files: dict[s
 @pytest.mark.parametrize("make", [lambda path: path, lambda path: path.write_text("") and path])
 def test_a_root_that_is_no_folder_is_named(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     make(tmp_path / "root")
-    with pytest.raises(InputError, match="is no folder; --root names"):
+    with pytest.raises(InputError, match="is not a folder; --root names"):
         prepare_open_i(tmp_path / "root", tmp_path / "c")
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.options import DEFAULTS, SharedOptions
 from convirt.data.preparing.pairs import read_content
 from convirt.data.preparing.planning import Columns, plan_pairs
 from convirt.data.preparing.prepare import check_out, prepare_corpus
-from convirt.data.sources import DEFAULTS, SharedOptions
 from convirt.data.tables import Table, read_table
 from convirt.errors import InputError
 

@@ -3,7 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from convirt.data.reports import load_lexicon
 from convirt.errors import InputError
@@ -86,3 +88,8 @@ class Options:
             return hashlib.sha256(self.lexicon.read_bytes()).hexdigest()
         except OSError as error:
             raise InputError(f"lexicon {self.lexicon} cannot be read ({error.strerror}); check the path") from error
+
+
+SharedOptions = Annotated[Options, tyro.conf.arg(name="")]
+"""`Options`, each field of which is an option of the verb."""
+DEFAULTS = Options()

@@ -6,7 +6,7 @@ A shard depends on its planned pairs alone, and is there whole or not at all (Co
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ from typing import Any
 from convirt.atomic import write_text
 from convirt.data.identifiers.finding import redact
 from convirt.data.imaging.pixels import FIRST, Choice, Unreadable, read_inside
-from convirt.data.imaging.prepared import prepare_bytes
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.identities import Identities, names_patient
 from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.reports import MIN_TOKENS, Lexicon, Report, fields_report, load_lexicon, parse_report
-from convirt.data.shards import ShardWriter
 from convirt.wording import clip
 
 
@@ -33,12 +31,12 @@ class Row:
     """As the table names it."""
     source: str
     """The same, normalised: relative to the image root."""
-    text: str
+    text: str = ""
     patient: str
     study: str
-    split: str
-    view: str
-    attributes: Mapping[str, str]
+    split: str = ""
+    view: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +75,8 @@ def read_image(
     Raises:
         Unreadable: There is no such image below `root`.
     """
+    from convirt.data.imaging.prepared import prepare_bytes
+
     return prepare_bytes(
         read_inside(root, row.source),
         source=row.source,
@@ -187,6 +187,8 @@ def make_shard(
     Raises:
         Stopped: It was asked and said so.
     """
+    from convirt.data.shards import ShardWriter
+
     audit = Audit(table="", total=0)
     leaking_paths = 0
     with ShardWriter(shard, image_size=job.image_size) as writer:

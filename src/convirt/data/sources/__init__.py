@@ -1,37 +1,67 @@
-"""Public data sets and archives of reports and images, each with a verb `convirt prepare NAME`.
+'''Public data sets and archives of reports and images, each with a verb `convirt prepare NAME`.
 
-A source says which images belong to which report (`PairPlan`s) and how to read one of them; `prepare_corpus` does the
-rest for all alike: workers, resumption, audit, the corpus. To add a data set of studies with reports:
+A source plans which images belong to which report and says how one pair is read. Everything else is done for it:
+workers, going on after a stop, hashed ids, the audit, the corpus. A new source is one file here. This is a whole one,
+for a table with one row for each image (`test_new_source.py` runs it):
 
-1. One new file here, `my_set.py`, that opens with the tree of files and the columns of the tables as published.
-2. In it, a function of typed arguments; its docstring becomes the verb's help, and the options that all verbs share
-   come as one argument:
+    """`convirt prepare my-set`: My Set, as published.
 
-       def prepare_my_set(root: Path, out: Path, *, options: SharedOptions = DEFAULTS) -> Path: ...
+        ROOT/reports.csv                 one row an image: image, patient, study, report
+        ROOT/images/p1/s1/frontal.png
+    """
 
-   It has four steps:
-       - `StreamedTable` (`rows.py`) gives the rows of a large CSV one by one, `--where` filters applied; `read_table`
-         of `convirt.data.tables` is enough for a small table.
-       - Each row becomes a `Row` or is entered in the audit with the reason; `ImageFolders` (`studies.py`) finds its
-         image and never leaves the root.
-       - `plan_studies` groups rows into pairs. Their texts stay where they are: a plan holds the `place` of its text,
-         which `ZipTexts`, `FolderTexts` (`texts.py`) or a class with the same `read(place) -> str` fetches in a worker.
-         The split is in the plan: given by the data set, or drawn by `split_by_patient` or `hold_out_pairs`.
-       - `prepare_studies` (`counts.py`) reads them all, and sets what came of it beside the published counts.
-3. One line in `VERBS` (`convirt/cli.py`), and `python docs/make_cli.py`.
-4. One test on a small tree with the exact file names and columns, made by a function in `tests/trees.py`.
+    from collections.abc import Iterator
+    from functools import partial
+    from pathlib import Path
 
-What a user may be given in hostile hands (a path in a table, a link, an archive's member) stays inside the root or is
-dropped with a reason; mistakes are an `InputError` of one line; memory holds plans (about 1 kB a study), never texts or
-images.
-"""
+    from convirt.data.preparing.audit import Audit
+    from convirt.data.preparing.options import DEFAULTS, SharedOptions
+    from convirt.data.preparing.pairs import Row, read_content
+    from convirt.data.sources.rows import StreamedTable
+    from convirt.data.sources.studies import ImageFolders, check_places, deal_patients, plan_studies, prepare_studies
 
-from typing import Annotated
+    def prepare_my_set(
+        root: Path, out: Path, *, val_share: float = 0.1, test_share: float = 0.1, options: SharedOptions = DEFAULTS
+    ) -> Path:
+        """Turn My Set into a prepared corpus: a pair is a study.
 
-import tyro
+        Args:
+            root: Folder with reports.csv and images/.
+            out: Folder to write the corpus to; it must not exist yet, or be empty.
+            val_share: Share of patients for validation.
+            test_share: Share of patients for test.
+            options: What all sources share.
+        """
+        root, out = check_places(root, out, "My Set")
+        table = StreamedTable(root / "reports.csv", ["image", "patient", "study", "report"])
+        audit = Audit(table=table.name, total=0)
+        shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
+        plans = deal_patients(plan_studies(usable_rows(root, table, audit), audit), shares)
+        read = partial(read_content, root, options=options)
+        settings = {"source": "my-set", "split": shares}
+        return prepare_studies(plans, read, out, options=options, settings=settings, audit=audit, salt=table.sha256)
 
-from convirt.data.preparing.options import Options
+    def usable_rows(root: Path, table: StreamedTable, audit: Audit) -> Iterator[Row]:
+        """Yield the rows whose image is there; the others go to the audit."""
+        folders = ImageFolders(root)
+        for row in table.fitting(audit):
+            image, patient, study, report = row.cells
+            if source := folders.find(f"images/{patient}/{study}", image, (".png", ".dcm")):
+                yield Row(number=row.number, image=image, source=source, text=report, patient=patient, study=study)
+            else:
+                audit.drop(row.number, "image not found", image=image, failure=True)
 
-SharedOptions = Annotated[Options, tyro.conf.arg(name="")]
-"""`Options`, each field of which is an option of the verb."""
-DEFAULTS = Options()
+Then add one line to `STAGES` in `convirt/cli.py`, run `python docs/make_cli.py`, and test it on a small tree with the
+exact file names and columns (`tests/trees.py`). What the published sets need beyond this:
+
+- Many or long reports stay where they are: `plan_studies(..., places=...)` keeps the place of each text, which
+  `ZipTexts`, `FolderTexts` (`texts.py`) or a class with the same `read(place)` fetches in a worker (`read_study`).
+  Memory holds about 1 kB a study, never texts or images. See `mimic_cxr.py` and `chexpert_plus.py`.
+- A published split goes into `Row.split` by `given_split`; `check_patients` refuses one that shares patients.
+  `hold_out_pairs` draws so many pairs for validation, as the paper does.
+- Published counts (`counts.py`), given to `prepare_studies`, are compared with what was found.
+
+A path in a table, a link or a member of an archive may be hostile: it stays inside the root, or its row is dropped
+with a reason. A mistake of the user is an `InputError` of one line. The module of a verb imports nothing heavy at its
+top level.
+'''

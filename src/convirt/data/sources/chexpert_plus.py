@@ -10,32 +10,32 @@ report for each image of a study; it is read from its place in the table when it
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import EXCLUDED, Audit
 from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.options import DEFAULTS, SharedOptions
 from convirt.data.preparing.pairs import PairPlan, Row
-from convirt.data.preparing.prepare import check_out
-from convirt.data.sources import DEFAULTS, SharedOptions
-from convirt.data.sources.counts import Figure, prepare_studies
+from convirt.data.sources.counts import Figure, Listing
 from convirt.data.sources.rows import StreamedTable, read_cells
 from convirt.data.sources.studies import (
     ImageFolders,
-    Listing,
+    check_places,
+    deal_patients,
     find_file,
-    joined_views,
     plan_studies,
+    prepare_studies,
     progress,
     read_study,
 )
 from convirt.data.sources.texts import Place
-from convirt.data.splits import check_patients, given_split, split_by_patient
+from convirt.data.splits import check_patients, given_split
 from convirt.errors import InputError
 
 _RELEASE = "CheXpert Plus"
@@ -115,16 +115,16 @@ def prepare_chexpert_plus(
     Raises:
         InputError: A table, folder or option that cannot be used, or too many unusable rows; nothing is written then.
     """
-    root, out = Path(root), Path(out)
-    if not root.is_dir():
-        raise InputError(f"{root} is no folder; --root names the folder of CheXpert Plus")
-    check_out(out)
+    root, out = check_places(root, out, "CheXpert Plus")
     source = report_table(root, table, where, keep_columns)
     audit = Audit(table=source.name, total=0)
     plans, listed = plan_chexpert_plus(root, source, audit, keep=keep_columns)
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     if split == "patient":
-        plans = _split_anew(plans, shares, audit)
+        official, plans = plans, deal_patients(plans, shares)
+        both = zip(official, plans, strict=True)
+        if moved := len({new.patient for old, new in both if old.split != "train" and new.split == "train"}):
+            audit.notes.append(f"{moved} patients of the validation set, CheXpert's usual test set, are in train")
     else:
         given = ((row.patient, row.split) for plan in plans for row in plan.rows)
         check_patients(given, remedy="choose --split patient")
@@ -135,10 +135,9 @@ def prepare_chexpert_plus(
         "keep_columns": list(keep_columns),
         "split": shares if split == "patient" else "official",
     }
-    read = partial(read_study, root, TableReports.of(source), options)
     return prepare_studies(
         plans,
-        read,
+        partial(read_study, root, TableReports.of(source), options),
         out,
         options=options,
         settings=settings,
@@ -181,21 +180,9 @@ def plan_chexpert_plus(
     """
     places: dict[str, Place] = {}
     listing = Listing()
-    rows = list(_usable_rows(root, table, places, audit, listing, ("sex", "age", *keep)))
-
-    def attributes(members: Sequence[Row]) -> dict[str, str]:
-        view = joined_views(members)
-        return {**members[0].attributes, "view": view} if view else dict(members[0].attributes)
-
-    return plan_studies(rows, lambda row: places[row.study], audit, attributes=attributes), listing.counts()
-
-
-def _split_anew(plans: Sequence[PairPlan], shares: Mapping[str, Any], audit: Audit) -> list[PairPlan]:
-    splits = split_by_patient((plan.patient for plan in plans), **shares)
-    moved = {plan.patient for plan in plans if plan.split != "train" and splits[plan.patient] == "train"}
-    if moved:
-        audit.notes.append(f"{len(moved)} patients of the validation set, CheXpert's usual test set, are in train")
-    return [replace(plan, split=splits[plan.patient]) for plan in plans]
+    rows = _usable_rows(root, table, places, audit, listing, ("sex", "age", *keep))
+    plans = plan_studies(rows, audit, places=places)
+    return plans, listing.counts()
 
 
 class _Images:
@@ -247,7 +234,6 @@ def _usable_rows(
             number=streamed.number,
             image=image,
             source="",
-            text="",
             patient=sys.intern(patient),
             study=sys.intern(path[2]),
             split=given_split(split or path[1].partition("/")[0]),

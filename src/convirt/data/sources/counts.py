@@ -1,19 +1,36 @@
-"""What a prepared data set should hold, by its publishers and by the paper, beside what it does hold."""
+"""Published counts of a data set (by its publishers and by the paper) beside those of the files at hand."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.table import Table
 
-from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.options import Options
-from convirt.data.preparing.pairs import PairPlan, Read
-from convirt.data.preparing.prepare import prepare_corpus
+from convirt.data.preparing.pairs import Row
 
 PAPER = "ConVIRT, section 3.1"
+
+
+@dataclass(kw_only=True)
+class Listing:
+    """What the table of a data set lists, before any filter."""
+
+    studies: set[str] = field(default_factory=set)
+    patients: set[str] = field(default_factory=set)
+    images: Counter[str] = field(default_factory=Counter)
+    """Images of each split."""
+
+    def add(self, row: Row) -> None:
+        """Count the image of one row."""
+        self.studies.add(row.study)
+        self.patients.add(row.patient)
+        self.images[row.split] += 1
+
+    def counts(self) -> dict[str, float]:
+        """Return the counts under the names that a `Figure` refers to."""
+        splits = {f"listed_{split}": number for split, number in self.images.items() if split}
+        listed = {"listed_studies": len(self.studies), "listed_patients": len(self.patients)}
+        return {"listed_images": self.images.total(), **listed, **splits}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +43,7 @@ class Figure:
     """Which of our counts it is: a name, or `images/pairs` for a ratio."""
     published: float
     source: str
-    """Who says so."""
+    """Where it was published."""
     about: float = 0.0
     """How far ours may be from it and still agree, as a share: published figures are often rounded."""
 
@@ -40,16 +57,17 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
+        """Whether ours is as near to the published count as its rounding allows."""
         return abs(self.ours - self.figure.published) <= self.figure.about * self.figure.published
 
     @property
     def published(self) -> str:
-        """The published count as it is written."""
-        return f"{'about ' if self.figure.about else ''}{_form(self.figure.published)}"
+        """The published count in words."""
+        return f"{'about ' if self.figure.about else ''}{_number(self.figure.published)}"
 
     @property
     def verdict(self) -> str:
-        """By how much ours differs: in units while these are few, else as a share."""
+        """By how much ours differs: in units if these are few, else as a share."""
         difference = self.ours - self.figure.published
         if self.agrees:
             return "agrees"
@@ -58,35 +76,7 @@ class Comparison:
         return f"{difference / self.figure.published:+.1%}"
 
     def __str__(self) -> str:
-        return f"{_form(self.ours)} {self.figure.what} ({self.published} in {self.figure.source}: {self.verdict})"
-
-
-def prepare_studies(
-    plans: Sequence[PairPlan],
-    read: Read,
-    out: Path,
-    *,
-    options: Options,
-    settings: dict[str, Any],
-    audit: Audit,
-    salt: str = "",
-    figures: Sequence[Figure],
-    listed: Mapping[str, float],
-) -> Path:
-    """Do what `prepare_corpus` does, and set its counts and those of `listed` beside the published `figures`.
-
-    What differs is a note of the audit; all of them are printed as a table.
-    """
-    compared: list[Comparison] = []
-
-    def conclude(final: Mapping[str, int]) -> list[str]:
-        compared[:] = compare(figures, {**listed, **final})
-        return notes(compared)
-
-    prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, salt=salt, conclude=conclude)
-    if compared:
-        Console().print(to_table(compared))
-    return out
+        return f"{_number(self.ours)} {self.figure.what} ({self.published} in {self.figure.source}: {self.verdict})"
 
 
 def compare(figures: Sequence[Figure], counts: Mapping[str, float]) -> list[Comparison]:
@@ -100,7 +90,7 @@ def compare(figures: Sequence[Figure], counts: Mapping[str, float]) -> list[Comp
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return what differs from the published counts, and what agrees, a line each."""
+    """Return one line on the counts that differ from the published ones, and one on those that agree."""
     differing = [str(comparison) for comparison in comparisons if not comparison.agrees]
     agreeing = [str(comparison) for comparison in comparisons if comparison.agrees]
     titled = (("counts unlike the published", differing), ("counts as published", agreeing))
@@ -114,9 +104,9 @@ def to_table(comparisons: Sequence[Comparison]) -> Table:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for comparison in comparisons:
         figure = comparison.figure
-        table.add_row(figure.what, _form(comparison.ours), comparison.published, figure.source, comparison.verdict)
+        table.add_row(figure.what, _number(comparison.ours), comparison.published, figure.source, comparison.verdict)
     return table
 
 
-def _form(count: float) -> str:
+def _number(count: float) -> str:
     return f"{count:,.0f}" if count == int(count) or count >= 100 else f"{count:.2f}".rstrip("0")

@@ -8,32 +8,33 @@ import os
 import re
 import shutil
 import warnings
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydicom.datadict import tag_for_keyword
 from rich.progress import track
 
 from convirt.atomic import disk_errors
 from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.options import DEFAULTS, SharedOptions
 from convirt.data.preparing.pairs import PairPlan, Row, read_content
-from convirt.data.preparing.prepare import check_out, prepare_corpus
-from convirt.data.sources import DEFAULTS, SharedOptions
-from convirt.data.sources.credentials import credentials
-from convirt.data.sources.dicomweb_server import DicomWebServer, Study
-from convirt.data.sources.http import Patience, check_url
-from convirt.data.sources.pulling import PulledStudy, pull_study
-from convirt.data.sources.report_table import Problem, ReportTable
-from convirt.data.sources.studies import joined_views
-from convirt.data.splits import split_by_patient
+from convirt.data.sources.http import Patience, check_url, credentials
+from convirt.data.sources.studies import deal_patients, joined_views
 from convirt.errors import InputError
 from convirt.jobs import hold
+
+if TYPE_CHECKING:
+    from convirt.data.sources.dicomweb_server import DicomWebServer, Study
+    from convirt.data.sources.dicomweb_study import PulledStudy
+    from convirt.data.tables import Table
+
+Problem = tuple[str, str, bool]
+"""Reason under which the audit counts it, detail, and whether it is a failure."""
 
 
 def prepare_dicomweb(
@@ -91,6 +92,9 @@ def prepare_dicomweb(
         InputError: The server cannot be used, nothing answers the query, or too many rows are unusable; no corpus is
             written then, and what was pulled stays for the next call.
     """
+    from convirt.data.preparing.prepare import check_out, prepare_corpus
+    from convirt.data.sources.dicomweb_server import DicomWebServer
+
     out = Path(out)
     if not 1 <= connections <= 64:
         raise InputError(f"connections must be between 1 and 64, got {connections}")
@@ -106,7 +110,7 @@ def prepare_dicomweb(
     with hold(folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of every value that is not as the standard has it
-            plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table, shares)
+            plans, audit = plan_pulled(_pull(server, filters, modality, folder, connections), table)
         audit.notes += [f"{note} ({count} times)" for note, count in sorted(server.notes.items())]
         settings: dict[str, Any] = {
             "source": "dicomweb",
@@ -116,7 +120,7 @@ def prepare_dicomweb(
         }
         settings |= {"frame": frame, "window": window}
         read = partial(read_content, folder, options=options, choice=choice)
-        prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit)
+        prepare_corpus(deal_patients(plans, shares), read, out, options=options, settings=settings, audit=audit)
     if not cache:
         shutil.rmtree(folder, ignore_errors=True)
     return out
@@ -126,8 +130,10 @@ def parse_query(query: Sequence[str]) -> tuple[dict[str, str], str]:
     """Return QIDO-RS filters, and the one modality that images must have (empty: any).
 
     Raises:
-        InputError: A filter is no `Keyword=value`, or stands twice; servers would silently ignore an unknown keyword.
+        InputError: A filter is not `Keyword=value`, or stands twice; servers would silently ignore an unknown keyword.
     """
+    from pydicom.datadict import tag_for_keyword
+
     filters: dict[str, str] = {}
     for condition in (part for given in query for part in re.split(r",(?=\s*\w+\s*=)", given)):
         name, equals, value = (part.strip() for part in condition.partition("="))
@@ -135,7 +141,7 @@ def parse_query(query: Sequence[str]) -> tuple[dict[str, str], str]:
             raise InputError(f"--query {condition!r} must read Keyword=value, for example StudyDate=20200101-20201231")
         if tag_for_keyword(name) is None:
             raise InputError(
-                f"--query: {name!r} is no DICOM keyword; known ones are StudyDate, Modality, PatientID ..."
+                f"--query: {name!r} is not a DICOM keyword; known ones are StudyDate, Modality, PatientID ..."
             )
         if name in filters:
             raise InputError(f"--query: {name} stands twice; join its values as the standard has it, a range or a list")
@@ -147,9 +153,11 @@ def parse_query(query: Sequence[str]) -> tuple[dict[str, str], str]:
 
 
 def _pull(
-    server: DicomWebServer, filters: Mapping[str, str], modality: str, folder: Path, connections: int
-) -> Iterator[PulledStudy]:
+    server: "DicomWebServer", filters: Mapping[str, str], modality: str, folder: Path, connections: int
+) -> "Iterator[PulledStudy]":
     """Yield the studies, in the order of their UIDs, each when all of it is on disk."""
+    from convirt.data.sources.dicomweb_study import pull_study
+
     # A server may list studies in any order, and in another order tomorrow.
     studies: list[Study] = sorted(server.studies(filters), key=lambda study: study.uid)
     if not studies:
@@ -167,12 +175,11 @@ def _pull(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def plan_pulled(
-    pulled: Iterator[PulledStudy], table: ReportTable | None, shares: Mapping[str, Any]
-) -> tuple[list[PairPlan], Audit]:
+def plan_pulled(pulled: "Iterator[PulledStudy]", table: "ReportTable | None") -> tuple[list[PairPlan], Audit]:
     """Decide which study becomes a pair; the audit explains every other row.
 
-    A row is an instance that is no report, or a study without any. Plans are in the order of studies.
+    A row is an instance that is not a report, or a study without any. Plans are in the order of studies, not yet in a
+    split.
     """
     audit = Audit(table="the server: images and other objects, and studies without any", total=0)
     notes: Counter[str] = Counter()
@@ -183,22 +190,29 @@ def plan_pulled(
         notes["studies with the text of a report object"] += bool(study.report)
         notes.update(study.report_problems)
         studies.append((study, list(_rows(study, audit))))
-    usable: list[tuple[PulledStudy, list[Row], str]] = []
+    plans: list[PairPlan] = []
     for study, rows in studies:
         text, problem = _find_text(study, table)
         if problem:
             for row in rows:
                 audit.drop(row.number, problem[0], image=row.image, detail=problem[1], failure=problem[2])
         elif rows:
-            usable.append((study, rows, text))
+            plan = PairPlan(
+                pair_id=study.uid,
+                patient=study.patient,
+                split="",
+                rows=tuple(rows),
+                text=text,
+                attributes={**study.attributes, "view": joined_views(rows)},
+            )
+            plans.append(plan)
     audit.notes += [f"{what}: {count}" for what, count in sorted(notes.items()) if count]
     audit.notes += table.notes() if table else []
-    splits = split_by_patient((study.patient for study, _, _ in usable), **shares)
-    return [_plan(study, rows, text, splits[study.patient]) for study, rows, text in usable], audit
+    return plans, audit
 
 
-def _find_text(study: PulledStudy, table: ReportTable | None) -> tuple[str, Problem | None]:
-    """Return the report of a study: its own, else the table's; or why there is none."""
+def _find_text(study: "PulledStudy", table: "ReportTable | None") -> tuple[str, Problem | None]:
+    """Return the report of a study: its own, else that of the table; or the reason why it has none."""
     if not study.patient:
         return "", ("no patient", "", True)
     if study.report:
@@ -208,7 +222,7 @@ def _find_text(study: PulledStudy, table: ReportTable | None) -> tuple[str, Prob
     return text, problem and (problem[0], f"{own}; {problem[1]}", problem[2])
 
 
-def _rows(study: PulledStudy, audit: Audit) -> Iterator[Row]:
+def _rows(study: "PulledStudy", audit: Audit) -> Iterator[Row]:
     """Yield a row for each image of a study that is on disk; the others go to the audit."""
     if not study.items:
         audit.total += 1
@@ -222,21 +236,73 @@ def _rows(study: PulledStudy, audit: Audit) -> Iterator[Row]:
             number=audit.total,
             image=item.uid,
             source=item.file,
-            text="",
             patient=study.patient,
             study=study.uid,
-            split="",
             view=item.view,
-            attributes={},
         )
 
 
-def _plan(study: PulledStudy, rows: list[Row], text: str, split: str) -> PairPlan:
-    return PairPlan(
-        pair_id=study.uid,
-        patient=study.patient,
-        split=split,
-        rows=tuple(rows),
-        text=text,
-        attributes={**study.attributes, "view": joined_views(rows)},
-    )
+class ReportTable:
+    """A table of reports for studies that hold none, by accession number or Study Instance UID."""
+
+    def __init__(self, table: "Table", key: str, key_column: str, text_column: str) -> None:
+        from convirt.data.tables import require_columns
+
+        require_columns(table, [key_column, text_column])
+        self.name, self.sha256 = table.name, table.sha256
+        self._key = key
+        self._malformed = len(table.malformed)
+        texts: dict[str, dict[str, None]] = defaultdict(dict)
+        for value, text in zip(table.frame[key_column], table.frame[text_column], strict=True):
+            if value.strip():
+                texts[value.strip()][text.strip()] = None
+        self._texts = {value: "\n\n".join(filter(None, several)) for value, several in texts.items()}
+        self._joined = sum(len(list(filter(None, several))) > 1 for several in texts.values())
+        self._patients: dict[str, set[str]] = defaultdict(set)
+        self._used: set[str] = set()
+
+    @classmethod
+    def read(cls, path: Path, key: str, key_column: str | None, text_column: str, encoding: str) -> "ReportTable":
+        """Read a table.
+
+        Raises:
+            InputError: It cannot be read, or lacks a column, or has no key at all.
+        """
+        from convirt.data.tables import read_table
+
+        table = cls(read_table(path, encoding=encoding), key, key_column or key, text_column)
+        if not table._texts:
+            raise InputError(f"table {table.name} names no study: its column {key_column or key!r} is empty")
+        return table
+
+    def see(self, study: "PulledStudy") -> None:
+        """Take note of a study; to be called for all of them before any text is asked for."""
+        self._patients[self._value(study)].add(study.patient)
+
+    def find(self, study: "PulledStudy") -> tuple[str, Problem | None]:
+        """Return the text of a study, or the reason why it has none.
+
+        A key that studies of several patients share is not trusted: another patient's report is worse than none.
+        """
+        value = self._value(study)
+        if not value:
+            return "", ("no report", f"no {self._key} to look for in {self.name}", False)
+        if value not in self._texts:
+            return "", ("no report", f"its {self._key} is not in {self.name}", False)
+        self._used.add(value)
+        if len(self._patients[value]) > 1:
+            return "", (f"{self._key} of several patients", f"its report in {self.name} is not trusted", True)
+        return self._texts[value], None
+
+    def notes(self) -> list[str]:
+        """Say what of the table was not used."""
+        unused = len(self._texts) - len(self._used)
+        notes = {
+            f"{unused} of {len(self._texts)} reports of {self.name} belong to no study that needed one": unused,
+            f"{self._joined} studies have several texts in {self.name}; they were joined": self._joined,
+            f"{self._malformed} rows of {self.name} do not fit its header": self._malformed,
+        }
+        return [note for note, count in notes.items() if count]
+
+    def _value(self, study: "PulledStudy") -> str:
+        return study.accession if self._key == "accession" else study.uid

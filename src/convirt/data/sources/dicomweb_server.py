@@ -1,40 +1,50 @@
 """A DICOMweb server (DICOM PS3.18): search by QIDO-RS, page by page, and retrieval by WADO-RS, to disk.
 
 Answers are bounded: a listing is read up to `_MAX_JSON` bytes, an instance goes to disk block by block. An instance
-takes its name only when all of it is there and it is the one that was asked for.
+takes its name only when all of it has arrived and it is the one that was asked for.
 """
 
 import json
 import re
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+import pydicom
 import requests
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from convirt.atomic import atomic_file
-from convirt.data.sources.credentials import PASSWORD, TOKEN, USER
 from convirt.data.sources.http import (
+    PASSWORD,
     TIMEOUT,
+    TOKEN,
+    USER,
     Auth,
     Patience,
     Refused,
+    Transient,
     anonymous,
     check_status,
     open_session,
     persist,
 )
-from convirt.data.sources.instance_files import blocks, read_header, receive
 from convirt.errors import InputError
 
 _UID = re.compile(r"[0-9][0-9.]{0,63}")  # never a path such as `..`
 _PAGE = 200
+_BLOCK = 1 << 18
 _MAX_JSON = 64 * 2**20
+_MAX_INSTANCE = 2 * 2**30
+_MAX_PART_HEADER = 2**16
+_MAX_INFLATED = 400 * 2**20
 _FAULTS = 3  # times that a server may fail on one instance with 500 before it is set aside
 
 
@@ -149,7 +159,7 @@ class DicomWebServer:
     def _retrieve_once(self, url: str, path: Path, instance: Instance, syntax: str) -> None:
         accept = f'multipart/related; type="application/dicom"{syntax}'
         with self._get(url, {}, accept) as response, atomic_file(path) as file:
-            receive(response, file)
+            _receive(response, file)
             file.flush()
             _check_instance(Path(file.name), instance)
 
@@ -180,10 +190,10 @@ class DicomWebServer:
                     self.notes[f"the server warns: {warning[:200]}"] += 1
                 if response.status_code == 204:
                     return []
-                data = b"".join(blocks(response, _MAX_JSON))
+                data = b"".join(_blocks(response, _MAX_JSON))
             items = json.loads(data) if data.strip() else []
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-                raise ValueError("no list of objects")
+                raise ValueError("not a list of objects")
             return items
 
         try:
@@ -193,7 +203,7 @@ class DicomWebServer:
         except (ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{url}: the answer is no DICOM JSON; check that --url is a DICOMweb service") from error
+            raise InputError(f"{url}: the answer is not DICOM JSON; check that --url is a DICOMweb service") from error
 
     def _get(self, url: str, query: Mapping[str, str], accept: str) -> requests.Response:
         if not hasattr(self._local, "session"):
@@ -234,7 +244,85 @@ def _check_instance(path: Path, instance: Instance) -> None:
     try:
         header = read_header(path)
     except ValueError as error:
-        raise Refused(f"the answer is no DICOM file ({error})", 415) from error
+        raise Refused(f"the answer is not a DICOM file ({error})", 415) from error
     given = (str(header.get("StudyInstanceUID", "")), str(header.get("SOPInstanceUID", "")))
     if given != (instance.study, instance.uid):
         raise Refused(f"the server gave the instance {given[1][:64] or 'without UID'} of study {given[0][:64]}", 415)
+
+
+def _blocks(response: requests.Response, limit: int) -> Iterator[bytes]:
+    """Yield an answer's bytes, at most `limit` of them."""
+    size = 0
+    for block in response.iter_content(_BLOCK):
+        size += len(block)
+        if size > limit:
+            raise Refused(f"the answer is larger than {limit / 1e6:.0f} MB", 413)
+        yield block
+
+
+def _receive(response: requests.Response, file: BinaryIO) -> None:
+    """Write the one part of a multipart answer (PS3.18, 8.7.1), or an answer that is the instance itself.
+
+    Raises:
+        Transient: It ends before its closing boundary.
+    """
+    incoming = _blocks(response, _MAX_INSTANCE)
+    kind = response.headers.get("Content-Type", "")
+    if kind.lower().startswith("application/dicom"):
+        for block in incoming:
+            file.write(block)
+        return
+    match = re.search(r'boundary=(?:"([^"]+)"|([^;\s]+))', kind, re.IGNORECASE)
+    if not match:
+        raise Refused(f"the answer is {kind[:80] or 'of unknown type'}, not DICOM", 415)
+    boundary = b"--" + (match[1] or match[2]).encode()
+    held = b""
+    while b"\r\n\r\n" not in held[max(held.find(boundary), 0) :]:
+        if len(held) > _MAX_PART_HEADER or not (block := next(incoming, b"")):
+            raise Transient("the answer has no DICOM part")
+        held += block
+    start = held.find(b"\r\n\r\n", max(held.find(boundary), 0)) + 4
+    held, closing = held[start:], b"\r\n" + boundary
+    keep = len(closing) + _MAX_PART_HEADER
+    for block in incoming:
+        held += block
+        if len(held) > 2 * keep:
+            file.write(held[:-keep])
+            held = held[-keep:]
+    if (end := held.rfind(closing)) < 0:
+        raise Transient("the answer ended before the instance did")
+    file.write(held[:end])
+
+
+def read_header(path: Path) -> pydicom.Dataset:
+    """Read what stands before the pixels of a DICOM file; long values stay on disk.
+
+    Raises:
+        ValueError: It is not one, or would inflate to more than a header and its image can have.
+    """
+    try:
+        _check_inflated(path)
+        return pydicom.dcmread(path, stop_before_pixels=True, defer_size=2**16)
+    except Exception as error:  # a damaged file can fail anywhere in the parser
+        raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse a file in deflated transfer syntax, which pydicom inflates in memory, if it is a bomb."""
+    with open(path, "rb") as file:
+        file.seek(128)
+        if file.read(4) != b"DICM":
+            return
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        # The group length counts from the end of its own element: 128 + 4 bytes of preamble, 12 of the element.
+        file.seek(144 + int(meta.FileMetaInformationGroupLength))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        size = 0
+        while block := inflater.unconsumed_tail or file.read(_BLOCK):
+            size += len(inflater.decompress(block, _BLOCK))
+            if size > _MAX_INFLATED:
+                raise ValueError(f"deflated DICOM of more than {_MAX_INFLATED} bytes")
+            if inflater.eof:
+                return

@@ -5,19 +5,22 @@ out (all three are read by `requests`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, LocationParseError
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import HTTPError, InvalidHeader, LocationParseError
+from urllib3.util import Retry
 
 from convirt.errors import InputError
 
 Result = TypeVar("Result")
 
+USER, PASSWORD, TOKEN = "CONVIRT_DICOMWEB_USER", "CONVIRT_DICOMWEB_PASSWORD", "CONVIRT_DICOMWEB_TOKEN"
+"""Environment variables with the credentials of a DICOMweb server; a command line shows to all users of a machine."""
 TIMEOUT = (20.0, 60.0)
 """Seconds to connect, and seconds without a byte."""
 _BUSY = frozenset({408, 425, 429, 502, 503, 504})  # the server says that it may answer later
@@ -68,7 +71,7 @@ def check_url(url: str, option: str = "--url") -> str:
     """Return a web address without its trailing slash.
 
     Raises:
-        InputError: It is none, or it holds a password, which would show in the list of processes.
+        InputError: It is not one, or it holds a password, which would show in the list of processes.
     """
     try:
         parts = urlsplit(url)
@@ -96,6 +99,35 @@ def anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+def credentials(environment: Mapping[str, str]) -> Auth:
+    """Return how requests are authorised: a user with a password, a bearer token, or not at all.
+
+    Raises:
+        InputError: Half of it is missing, or both are given.
+    """
+    user, password, token = (environment.get(name, "") for name in (USER, PASSWORD, TOKEN))
+    if bool(user) != bool(password):
+        raise InputError(f"set both {USER} and {PASSWORD}, or neither")
+    if token and user:
+        raise InputError(f"set either {TOKEN} or {USER} and {PASSWORD}, not both")
+    if token:
+        if not token.isascii() or not token.isprintable():
+            raise InputError(f"{TOKEN} holds characters that no header can hold; check for a stray line break")
+        return _Bearer(token)
+    return HTTPBasicAuth(user.encode(), password.encode()) if user else anonymous
+
+
+class _Bearer:
+    """Puts the token on each request; its value shows nowhere else."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 def open_session(auth: Auth = anonymous) -> requests.Session:
     """Return a session; a session serves one thread."""
     session = requests.Session()
@@ -116,7 +148,7 @@ def persist(
         sleep: Waits so many seconds; may raise to end the waiting.
 
     Raises:
-        InputError: It kept failing, or its certificate, address or proxy is no good.
+        InputError: It kept failing, or its certificate, address or proxy cannot be used.
     """
     wait, since = patience.first_wait, time.monotonic()
     while True:
@@ -144,8 +176,8 @@ def check_status(response: requests.Response) -> requests.Response:
     """Return an answer that succeeded.
 
     Raises:
-        Transient: The server is busy or ails, for how long it may say.
-        Refused: It will not answer otherwise.
+        Transient: The server is busy or out of order; it may say for how long.
+        Refused: Another try will not change the answer.
     """
     status = response.status_code
     if status < 400:
@@ -157,7 +189,7 @@ def check_status(response: requests.Response) -> requests.Response:
 
 
 def explain(error: Exception) -> str:
-    """Say in few words what failed: the innermost reason, without memory addresses and repetition."""
+    """Say in a few words what failed: the innermost reason, without memory addresses and repetition."""
     if isinstance(error, Transient):
         return str(error)
     if isinstance(error, requests.exceptions.ProxyError):
@@ -192,11 +224,9 @@ def _give_up_at_once(error: Exception, what: str) -> None:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds that the server asks to wait: a number, or a date."""
+    """Seconds that the server asks to wait, given as a number or as a date; None if it does not say."""
     given = response.headers.get("Retry-After", "").strip()
-    if given.isdigit():
-        return float(given[:9])
     try:
-        return max(parsedate_to_datetime(given).timestamp() - time.time(), 0.0) if given else None
-    except (ValueError, OverflowError):
+        return float(Retry().parse_retry_after(given)) if given else None
+    except (InvalidHeader, ValueError, OverflowError):
         return None

@@ -6,8 +6,8 @@
     ROOT/files/p10/p10000032/s50414267/<dicom_id>.jpg
     ROOT/mimic-cxr-reports.zip                files/p10/p10000032/s50414267.txt; or the same unpacked
 
-Every table may be unpacked (.csv). Where an image is no .jpg, its .dcm of MIMIC-CXR is taken; without the metadata,
-`cxr-record-list.csv.gz` of that data set lists the images, and their views stay unknown.
+Every table may be unpacked (.csv). Where the .jpg of an image is missing, its .dcm of MIMIC-CXR is taken;
+without the metadata, `cxr-record-list.csv.gz` of that data set lists the images, and their views stay unknown.
 """
 
 import re
@@ -20,25 +20,24 @@ from typing import Literal
 
 from convirt.data.preparing.audit import EXCLUDED, Audit
 from convirt.data.preparing.identities import table_mark
+from convirt.data.preparing.options import DEFAULTS, SharedOptions
 from convirt.data.preparing.pairs import PairPlan, Row
-from convirt.data.preparing.prepare import check_out
-from convirt.data.sources import DEFAULTS, SharedOptions
-from convirt.data.sources.counts import PAPER, Figure, prepare_studies
-from convirt.data.sources.mimic_tables import Demographics, official_splits, study_labels
+from convirt.data.sources.counts import PAPER, Figure, Listing
 from convirt.data.sources.rows import StreamedTable
 from convirt.data.sources.studies import (
     ImageFolders,
-    Listing,
+    check_places,
     find_file,
     hold_out_pairs,
     hold_out_patients,
-    joined_views,
     plan_studies,
+    prepare_studies,
     progress,
     read_study,
     shared_patients,
 )
 from convirt.data.sources.texts import FolderTexts, Place, ZipTexts
+from convirt.data.splits import check_patients, given_split
 from convirt.errors import InputError
 from convirt.wording import clip
 
@@ -62,6 +61,8 @@ PAPER_SPLIT = (Figure(what="validation pairs", count="pairs_val", published=5_00
 _LEVELS = ("files", "p[0-9]{2}", "p[0-9]{8}", r"s(?P<study>[0-9]{8})\.txt")
 _IDS = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]|\.(?!\.)){0,80} [0-9]{8} [0-9]{8}")
 _SUFFIXES = (".jpg", ".jpeg", ".dcm")
+_METADATA = ("mimic-cxr-*-metadata.csv", "mimic-cxr-*-metadata.csv.gz")
+_RECORDS = ("cxr-record-list.csv", "cxr-record-list.csv.gz")
 
 MIMIC_DEFAULTS = replace(DEFAULTS, unsectioned="drop")
 NOTHING: Mapping[str, dict[str, str]] = {}
@@ -103,18 +104,19 @@ def prepare_mimic_cxr(
         InputError: A table, folder, archive or option that cannot be used, or too many unusable rows; nothing is
             written then.
     """
-    root, out = Path(root), Path(out)
-    if not root.is_dir():
-        raise InputError(f"{root} is no folder; --root names the folder of MIMIC-CXR-JPG")
-    check_out(out)
+    root, out = check_places(root, out, "MIMIC-CXR-JPG")
+    table = image_table(root, where, dated=patients is not None)
     texts = find_reports(root, reports)
     read = partial(read_study, root, texts, options)
-    table = image_table(root, where, dated=patients is not None)
     audit = Audit(table=table.name, total=0)
-    known = Demographics(Path(patients) if patients is not None else None)
-    splits = official_splits(root) if split == "official" else None
     plans, listed = plan_mimic_cxr(
-        root, table, texts, audit, splits=splits, labels=study_labels(root, labels), known=known
+        root,
+        table,
+        texts,
+        audit,
+        known=Demographics(Path(patients) if patients is not None else None),
+        splits=official_splits(root) if split == "official" else None,
+        labels=study_labels(root, labels),
     )
     if split != "official":
         draw = hold_out_pairs if split == "paper" else hold_out_patients
@@ -129,7 +131,6 @@ def prepare_mimic_cxr(
         "demographics": patients is not None,
         "split": split if split == "official" else {"kind": split, "seed": options.seed, "val_pairs": val_pairs},
     }
-    figures = (*FIGURES, *(OFFICIAL if split == "official" else PAPER_SPLIT))
     return prepare_studies(
         plans,
         read,
@@ -138,7 +139,7 @@ def prepare_mimic_cxr(
         settings=settings,
         audit=audit,
         salt=table.sha256,
-        figures=figures,
+        figures=(*FIGURES, *(OFFICIAL if split == "official" else PAPER_SPLIT)),
         listed=listed,
     )
 
@@ -151,7 +152,8 @@ def find_reports(root: Path, reports: Path | None) -> ZipTexts | FolderTexts:
     """
     if reports is not None and not Path(reports).exists():
         raise InputError(
-            f"there is no {reports}; --reports names mimic-cxr-reports.zip or the folder it was unpacked to"
+            f"--reports {reports} does not exist; give the path of mimic-cxr-reports.zip, or of the folder that it was "
+            "unpacked to"
         )
     found = Path(reports) if reports is not None else find_file(root, "mimic-cxr-reports.zip", "mimic-cxr-reports")
     if found is None:
@@ -177,17 +179,29 @@ def image_table(root: Path, where: Sequence[str] = (), *, dated: bool = False) -
         dated: Whether the dates of the studies are needed.
 
     Raises:
-        InputError: There is none in the root, or it lacks a column.
+        InputError: The root has no such table or no images, or the table lacks a column.
     """
     columns = ["dicom_id", "subject_id", "study_id"]
-    if path := find_file(root, "mimic-cxr-*-metadata.csv", "mimic-cxr-*-metadata.csv.gz"):
-        return StreamedTable(path, [*columns, "ViewPosition", *(["StudyDate"] if dated else [])], where=where)
-    if path := find_file(root, "cxr-record-list.csv", "cxr-record-list.csv.gz"):
-        return StreamedTable(path, columns, where=where)
-    raise InputError(
-        f"{root} has neither mimic-cxr-2.0.0-metadata.csv.gz nor cxr-record-list.csv.gz; put the tables of "
-        "MIMIC-CXR-JPG beside its folder files/"
-    )
+    if path := find_file(root, *_METADATA):
+        table = StreamedTable(path, [*columns, "ViewPosition", *(["StudyDate"] if dated else [])], where=where)
+    elif path := find_file(root, *_RECORDS):
+        table = StreamedTable(path, columns, where=where)
+    else:
+        raise InputError(
+            f"{root} has neither mimic-cxr-2.0.0-metadata.csv.gz nor cxr-record-list.csv.gz; {_other_root(root)}"
+        )
+    if not (root / "files").is_dir():
+        raise InputError(f"{root} has no folder files/ with the images; put it beside {path.name}")
+    return table
+
+
+def _other_root(root: Path) -> str:
+    """What to do about a root without the table of images: name the right folder, if the given one is near it."""
+    for base, depth in ((root.resolve().parent, ""), (root, "*/"), (root, "*/*/")):
+        for name in (*_METADATA, *_RECORDS):
+            for found in sorted(base.glob(f"{depth}{name}")):
+                return f"{found.name} is in {found.parent}: give --root {found.parent}"
+    return "put the tables of MIMIC-CXR-JPG beside its folder files/"
 
 
 def plan_mimic_cxr(
@@ -198,7 +212,7 @@ def plan_mimic_cxr(
     *,
     splits: Mapping[str, str] | None,
     labels: Mapping[str, dict[str, str]] = NOTHING,
-    known: Demographics | None = None,
+    known: "Demographics | None" = None,
 ) -> tuple[list[PairPlan], dict[str, float]]:
     """Decide which studies to prepare, and enter every other row of the table in the audit.
 
@@ -223,13 +237,7 @@ def plan_mimic_cxr(
         audit.notes.append(f"{doubled} reports stand twice in {texts.path.name}; the last of each is taken")
     if dicom := sum(row.source.endswith(".dcm") for row in rows):
         audit.notes.append(f"{dicom} images are read from DICOM, for want of a .jpg")
-
-    def attributes(members: Sequence[Row]) -> dict[str, str]:
-        view = joined_views(members)
-        named = {"view": view} if view else {}
-        return {**members[0].attributes, **named, **labels.get(members[0].study, {})}
-
-    plans = plan_studies(rows, lambda row: places[row.study], audit, attributes=attributes)
+    plans = plan_studies(rows, audit, places=places, labels=labels)
     return plans, {**listing.counts(), "reports": len(places)}
 
 
@@ -252,7 +260,7 @@ def _usable_rows(
     splits: Mapping[str, str] | None,
     audit: Audit,
     listing: Listing,
-    known: Demographics,
+    known: "Demographics",
 ) -> Iterator[Row]:
     """Yield the rows whose image, report and split are there; the others go to the audit."""
     folders = ImageFolders(root)
@@ -267,7 +275,6 @@ def _usable_rows(
             number=streamed.number,
             image=f"{folder}/{dicom}.jpg",
             source="",
-            text="",
             patient=sys.intern(f"p{patient}"),
             study=sys.intern(f"s{study}"),
             split="train" if splits is None else splits.get(f"p{patient}", ""),
@@ -285,3 +292,63 @@ def _usable_rows(
             audit.drop(row.number, "image not found", image=row.image, failure=True)
         else:
             yield replace(row, image=source, source=source)
+
+
+def official_splits(root: Path) -> dict[str, str]:
+    """Return the split of each patient, `p10000032` -> `train`.
+
+    Raises:
+        InputError: The split table is missing, or a patient is in two splits.
+    """
+    path = find_file(root, "mimic-cxr-*-split.csv", "mimic-cxr-*-split.csv.gz")
+    if path is None:
+        raise InputError(f"{root} has no mimic-cxr-2.0.0-split.csv.gz; put it there, or choose --split paper")
+    given = {row.cells for row in StreamedTable(path, ["subject_id", "split"]) if not row.problem}
+    splits = [(f"p{patient}", given_split(name)) for patient, name in sorted(given)]
+    check_patients(splits, remedy="choose --split patient")
+    return dict(splits)
+
+
+def study_labels(root: Path, name: str) -> dict[str, dict[str, str]]:
+    """Return the labels of each study that has some, `s50414267` -> `{"Edema": "1.0"}`; none for the name `none`.
+
+    Raises:
+        InputError: The table is missing.
+    """
+    if name == "none":
+        return {}
+    path = find_file(root, f"mimic-cxr-*-{name}.csv", f"mimic-cxr-*-{name}.csv.gz")
+    if path is None:
+        raise InputError(f"{root} has no mimic-cxr-2.0.0-{name}.csv.gz; put it there, or leave --labels out")
+    columns = [column for column in StreamedTable(path, ["study_id"]).header if not column.endswith("_id")]
+    labels: dict[str, dict[str, str]] = {}
+    for row in StreamedTable(path, ["study_id", *columns]):
+        if not row.problem:
+            study, *values = row.cells
+            labels[f"s{study}"] = {name: value for name, value in zip(columns, values, strict=True) if value}
+    return labels
+
+
+class Demographics:
+    """Sex and age of the patients, from the table `patients.csv.gz` of MIMIC-IV, which shares its patients' ids."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the table; without one, nothing is known of anyone."""
+        self._patients: dict[str, tuple[str, int | None]] = {}
+        self._same: dict[tuple[str, ...], dict[str, str]] = {}  # few distinct ones: their memory is shared
+        if path is None:
+            return
+        distinct: dict[tuple[str, int | None], tuple[str, int | None]] = {}
+        for row in StreamedTable(path, ["subject_id", "gender", "anchor_age", "anchor_year"]):
+            if not row.problem:
+                patient, sex, age, year = row.cells
+                known = (sex, int(age) - int(year) if age.isdecimal() and year.isdecimal() else None)
+                self._patients[patient] = distinct.setdefault(known, known)
+
+    def of(self, patient: str, date: str) -> Mapping[str, str]:
+        """Return what is known: `sex`, and `age` in years in the year of a date such as `21800506`."""
+        sex, offset = self._patients.get(patient, ("", None))
+        year = date[:4]
+        age = str(int(year) + offset) if offset is not None and year.isdecimal() else ""
+        known = {"sex": sex, "age": age}
+        return self._same.setdefault((sex, age), {name: value for name, value in known.items() if value})

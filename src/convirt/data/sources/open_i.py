@@ -11,22 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from convirt.data.preparing.audit import Audit
-from convirt.data.preparing.options import Options
+from convirt.data.preparing.options import DEFAULTS, Options, SharedOptions
 from convirt.data.preparing.pairs import PairContent, PairPlan, Row, make_content, read_image
-from convirt.data.preparing.prepare import check_out
-from convirt.data.sources import DEFAULTS, SharedOptions
-from convirt.data.sources.counts import Figure, prepare_studies
+from convirt.data.sources.counts import Figure
 from convirt.data.sources.download import download as fetch
 from convirt.data.sources.http import Patience, check_url
+from convirt.data.sources.studies import deal_patients, prepare_studies
 from convirt.data.sources.unpacking import unpack
-from convirt.data.splits import split_by_patient
 from convirt.errors import InputError
 
 BASE = "https://openi.nlm.nih.gov/imgs/collections"
@@ -62,7 +59,7 @@ class OpenIReport:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenIPlan(PairPlan):
-    """A pair to be, its text in two fields in place of `text`: no heading is looked for in them."""
+    """A planned pair with its text in two fields in place of `text`: no heading is looked for in them."""
 
     findings: str
     impression: str
@@ -102,15 +99,18 @@ def prepare_open_i(
     Raises:
         InputError: Nothing to read in `root`, a failed download, or too many unusable rows; nothing is written then.
     """
+    from convirt.data.preparing.prepare import check_out
+
     root, out = Path(root), Path(out)
     check_out(out)
     notes = _download(root, url, Patience(seconds=patience)) if download else []
     files = _find_files(root)
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
-    plans, audit, listed = plan_open_i(root, files, shares)
+    plans, audit, listed = plan_open_i(root, files)
     audit.notes = notes + audit.notes
     settings = {"source": "open-i", "split": shares}
     read = partial(read_pair, root, options)
+    plans = deal_patients(plans, shares)
     return prepare_studies(
         plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
     )
@@ -147,7 +147,7 @@ def _find_files(root: Path) -> _Files:
         InputError: One of the two is not there.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is no folder; --root names the folder with {IMAGES} and {REPORTS} (or --download)")
+        raise InputError(f"{root} is not a folder; --root names the folder with {IMAGES} and {REPORTS} (or --download)")
     for archive, suffix in ((REPORTS, ".xml"), (IMAGES, ".png")):
         if (root / archive).is_file():
             unpack(root / archive, root / archive.removesuffix(".tgz"), suffix)
@@ -181,7 +181,7 @@ def read_report(data: bytes) -> OpenIReport:
     """Read one XML report; entities, external files and document types are refused, not followed.
 
     Raises:
-        ValueError: It is no such report; the message says why.
+        ValueError: It is not such a report; the message says why.
     """
     if len(data) > _MAX_XML:
         raise ValueError(f"more than {_MAX_XML} bytes")
@@ -190,7 +190,7 @@ def read_report(data: bytes) -> OpenIReport:
     except DefusedXmlException as error:
         raise ValueError(f"declares what a report does not need ({type(error).__name__})") from error
     except (ParseError, LookupError, RecursionError) as error:
-        raise ValueError(f"no XML: {error}") from error
+        raise ValueError(f"not XML: {error}") from error
     name = tree.find("uId")
     if name is None or not re.fullmatch(r"[\w-]{1,64}", name.get("id", "")):
         raise ValueError("no <uId> that names the report")
@@ -214,17 +214,18 @@ def _text(element: Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
 
-def plan_open_i(root: Path, files: _Files, shares: Mapping[str, Any]) -> tuple[list[PairPlan], Audit, dict[str, float]]:
+def plan_open_i(root: Path, files: _Files) -> tuple[list[PairPlan], Audit, dict[str, float]]:
     """Decide which report becomes a pair with which images; the audit explains every other.
 
     Returns:
-        The plans in the order of the reports' numbers, the audit, and counts under the names of `FIGURES`.
+        The plans in the order of the reports' numbers, not yet in a split, the audit, and counts under the names of
+        `FIGURES`.
     """
     audit = Audit(table="Open-i: images, and reports without image", total=0, notes=list(files.notes))
     listed: dict[str, float] = dict.fromkeys(("reports", "without text", "without image", "usable", "images named"), 0)
     used: dict[str, str] = {}
     unnamed = dict(files.images)
-    waiting: list[tuple[OpenIReport, list[Row]]] = []
+    plans: list[PairPlan] = []
     for path in files.reports:
         listed["reports"] += 1
         try:
@@ -239,11 +240,20 @@ def plan_open_i(root: Path, files: _Files, shares: Mapping[str, Any]) -> tuple[l
         for image in report.images:
             unnamed.pop(image, None)
         if rows := _rows(report, files.images, audit):
-            waiting.append((report, rows))
+            plan = OpenIPlan(
+                pair_id=report.name,
+                patient=report.name,
+                split="",
+                rows=tuple(rows),
+                text="",
+                findings=report.findings,
+                impression=report.impression,
+                attributes=dict(report.attributes),
+            )
+            plans.append(plan)
     if unnamed:
         audit.notes.append(f"{len(unnamed)} images are named by no report, {min(unnamed)} for example")
-    splits = split_by_patient((report.name for report, _ in waiting), **shares)
-    return [_plan(report, rows, splits[report.name]) for report, rows in waiting], audit, listed
+    return plans, audit, listed
 
 
 def _count(listed: dict[str, float], report: OpenIReport) -> None:
@@ -267,29 +277,6 @@ def _rows(report: OpenIReport, images: Mapping[str, str], audit: Audit) -> list[
             detail = f"no {image}.png below the folder"[:200]
             audit.drop(audit.total, "image not found", image=image[:200], detail=detail, failure=True)
         else:
-            row = Row(
-                number=audit.total,
-                image=image,
-                source=images[image],
-                text="",
-                patient=report.name,
-                study=report.name,
-                split="",
-                view="",
-                attributes={},
-            )
-            rows.append(row)
+            number, source = audit.total, images[image]
+            rows.append(Row(number=number, image=image, source=source, patient=report.name, study=report.name))
     return rows
-
-
-def _plan(report: OpenIReport, rows: list[Row], split: str) -> OpenIPlan:
-    return OpenIPlan(
-        pair_id=report.name,
-        patient=report.name,
-        split=split,
-        rows=tuple(rows),
-        text="",
-        findings=report.findings,
-        impression=report.impression,
-        attributes=dict(report.attributes),
-    )

@@ -61,7 +61,7 @@ class StreamedTable:
             where: Filters `column=value1,value2`; a row must pass all of them.
 
         Raises:
-            InputError: The table cannot be read, is empty, lacks a column, or a filter is none.
+            InputError: The table cannot be read, is empty, lacks a column, or a filter is malformed.
         """
         self.path = path
         self.name = path.name
@@ -72,7 +72,7 @@ class StreamedTable:
         with self._open() as file:
             _, cells, problem = next(self._records(file), ((0, 0), [], ""))
         if problem:
-            raise InputError(f"the header of table {self.name} is no CSV ({problem}); copy the table again")
+            raise InputError(f"the header of table {self.name} is not CSV ({problem}); copy the table again")
         self.header = tuple(cell.strip() for cell in cells)
         self._wanted = [self._column(name) for name in columns]
         self._filters = [self._filter(condition) for condition in where]

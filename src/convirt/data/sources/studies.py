@@ -1,19 +1,17 @@
-"""Studies of public data sets: where their images lie, which rows make a pair, and which pairs are held out.
+"""What all public data sets share: their images, the rows that make a pair, held-out pairs, and the corpus.
 
-What `plan_pairs` does for a table of a hospital's own, these functions do for layouts that are known beforehand: the
-folder of a study gives its images, a listing of texts gives its report (ConVIRT, section 3.1: a pair is a report and
-all images of its study).
+`plan_pairs` plans from a hospital's own table; here the layout is known beforehand: the folder of a study gives its
+images, a listing of texts gives its report (ConVIRT, section 3.1: a pair is a report and all images of its study).
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -22,46 +20,73 @@ from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import Options
 from convirt.data.preparing.pairs import PairContent, PairPlan, Read, Row, is_usable, make_content, read_image
+from convirt.data.sources.counts import Comparison, Figure, compare, notes, to_table
 from convirt.data.sources.texts import Place
+from convirt.data.splits import split_by_patient
 from convirt.errors import InputError
 
 T = TypeVar("T")
+_NO_LABELS: Mapping[str, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan(PairPlan):
-    """A pair to be whose text stays in its file until a worker reads it."""
+    """A planned pair whose text stays in its file until a worker reads it."""
 
     place: Place
     """Where the text lies, as `texts.py` or `rows.py` understand it."""
 
 
-@dataclass(kw_only=True)
-class Listing:
-    """What the table of a data set lists, filters aside, for comparison with published counts."""
-
-    studies: set[str] = field(default_factory=set)
-    patients: set[str] = field(default_factory=set)
-    images: Counter[str] = field(default_factory=Counter)
-    """Images of each split."""
-
-    def add(self, row: Row) -> None:
-        """Count the image of one row."""
-        self.studies.add(row.study)
-        self.patients.add(row.patient)
-        self.images[row.split] += 1
-
-    def counts(self) -> dict[str, float]:
-        """Return the counts under the names that a `Figure` refers to."""
-        splits = {f"listed_{split}": number for split, number in self.images.items() if split}
-        listed = {"listed_studies": len(self.studies), "listed_patients": len(self.patients)}
-        return {"listed_images": self.images.total(), **listed, **splits}
-
-
 class Texts(Protocol):
     """Gives the text at a place (or its Findings and Impression): `ZipTexts`, `FolderTexts`, the rows of a table."""
 
-    def read(self, place: Place) -> str | tuple[str, str]: ...
+    def read(self, place: Place) -> str | tuple[str, str]:
+        """Return the text; `Unreadable` sets the pair aside."""
+
+
+def check_places(root: Path, out: Path, data_set: str) -> tuple[Path, Path]:
+    """Return the folder of a data set and that of the corpus, if the one can be read and the other written.
+
+    Raises:
+        InputError: `root` is not a folder, or `out` is taken.
+    """
+    from convirt.data.preparing.unfinished import check_out
+
+    root, out = Path(root), Path(out)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; --root names the folder of {data_set}")
+    check_out(out)
+    return root, out
+
+
+def prepare_studies(
+    plans: Sequence[PairPlan],
+    read: Read,
+    out: Path,
+    *,
+    options: Options,
+    settings: dict[str, Any],
+    audit: Audit,
+    salt: str = "",
+    figures: Sequence[Figure] = (),
+    listed: Mapping[str, float] | None = None,
+) -> Path:
+    """Do what `prepare_corpus` does, and set its counts and those of `listed` beside the published `figures`.
+
+    Every count that differs is a note of the audit; all of them are printed as a table.
+    """
+    from convirt.data.preparing.prepare import prepare_corpus
+
+    compared: list[Comparison] = []
+
+    def conclude(final: Mapping[str, int]) -> list[str]:
+        compared[:] = compare(figures, {**(listed or {}), **final})
+        return notes(compared)
+
+    prepare_corpus(plans, read, out, options=options, settings=settings, audit=audit, salt=salt, conclude=conclude)
+    if compared:
+        Console().print(to_table(compared))
+    return out
 
 
 def read_study(root: Path, texts: Texts, options: Options, plan: PairPlan) -> PairContent:
@@ -85,7 +110,7 @@ def find_file(root: Path, *patterns: str) -> Path | None:
 
 
 class ImageFolders:
-    """Finds images by listing the folder of a study once; nothing outside the root is ever named."""
+    """Finds images by listing the folder of a study once; a path outside the root is never given."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -93,7 +118,7 @@ class ImageFolders:
         self._names = lru_cache(maxsize=256)(self._list)  # the rows of a study stand close together
 
     def find(self, folder: str, stem: str, suffixes: Sequence[str]) -> str | None:
-        """Return the path, relative to the root, of the first `stem + suffix` there is, or None.
+        """Return the path, relative to the root, of the first `stem + suffix` that exists, or None.
 
         Args:
             folder: Folder relative to the root.
@@ -107,14 +132,10 @@ class ImageFolders:
         return None
 
     def subfolders(self, folder: str) -> list[str]:
-        """Return the names of the folders in `folder`, in order; none that a link leads out of the root to."""
+        """Return the names of the folders in `folder`, in order, without links that lead out of the root."""
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:
-                return sorted(
-                    entry.name
-                    for entry in entries
-                    if entry.is_dir() and (not entry.is_symlink() or self._holds(entry.path))
-                )
+                return sorted(entry.name for entry in entries if entry.is_dir() and self._is_ours(entry))
         except OSError:
             return []
 
@@ -127,12 +148,15 @@ class ImageFolders:
                 return names
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.is_file() and (not entry.is_symlink() or self._holds(entry.path)):
+                    if entry.is_file() and self._is_ours(entry):
                         stem, suffix = os.path.splitext(entry.name)
                         names[stem + suffix.lower()] = entry.name
         except (OSError, ValueError):
             return names
         return names
+
+    def _is_ours(self, entry: os.DirEntry[str]) -> bool:
+        return not entry.is_symlink() or self._holds(entry.path)
 
     def _holds(self, path: str) -> bool:
         real = os.path.realpath(path)
@@ -141,21 +165,23 @@ class ImageFolders:
 
 def plan_studies(
     rows: Iterable[Row],
-    places: Callable[[Row], Place],
     audit: Audit,
     *,
-    attributes: Callable[[Sequence[Row]], dict[str, str]],
+    places: Mapping[str, Place] | None = None,
+    labels: Mapping[str, Mapping[str, str]] = _NO_LABELS,
 ) -> list[PairPlan]:
     """Make one pair of all rows of a study.
 
+    Its attributes are those of its first row, the views of all rows as `view`, and its labels.
+
     Args:
-        rows: Usable rows with their split; `study` names the pair and is unique among all patients.
-        places: Where the text of a study lies, from its first row.
+        rows: Usable rows; `study` names the pair and is unique among all patients.
         audit: Receives rows that name the same image twice, or another patient than their study has.
-        attributes: What to keep with a pair, from its rows.
+        places: Where the text of each study lies; looked up after the last row. None: its first row holds it.
+        labels: Further attributes of studies.
 
     Returns:
-        The pairs in the order of their first rows.
+        The pairs in the order of their first rows, each in the split of its first row.
     """
     studies: dict[str, dict[str, Row]] = {}
     for row in rows:
@@ -169,29 +195,42 @@ def plan_studies(
             audit.drop(row.number, "same image twice in one pair", image=row.image, detail=detail)
     plans: list[PairPlan] = []
     for study, images in studies.items():
-        members = tuple(images.values())
-        plans.append(
-            StudyPlan(
-                pair_id=study,
-                patient=members[0].patient,
-                split=members[0].split,
-                rows=members,
-                text="",
-                attributes=attributes(members),
-                place=places(members[0]),
-            )
-        )
+        first, *_ = members = tuple(images.values())
+        view = joined_views(members)
+        attributes = {**first.attributes, **({"view": view} if view else {}), **labels.get(study, {})}
+        common: dict[str, Any] = {
+            "pair_id": study,
+            "patient": first.patient,
+            "split": first.split,
+            "rows": members,
+            "attributes": attributes,
+        }
+        if places is None:
+            plans.append(PairPlan(text=first.text, **common))
+        else:
+            plans.append(StudyPlan(text="", place=places[study], **common))
     return plans
 
 
 def progress(items: Iterable[T], what: str) -> Iterable[T]:
-    """Pass items through, with a bar on standard error while they do; not how many, which is not known."""
+    """Pass items through, with a moving bar on standard error; their number is not known."""
     return track(items, what, console=Console(stderr=True), transient=True)
 
 
 def joined_views(rows: Sequence[Row]) -> str:
     """Return the distinct views of a study, as `PA; LATERAL`."""
     return "; ".join(dict.fromkeys(row.view for row in rows if row.view))
+
+
+def deal_patients(plans: Sequence[PairPlan], shares: Mapping[str, Any]) -> list[PairPlan]:
+    """Return the pairs in the splits of their patients, who are dealt out by `split_by_patient`.
+
+    Args:
+        plans: The pairs, in any split.
+        shares: `seed`, `val_share` and `test_share`.
+    """
+    splits = split_by_patient((plan.patient for plan in plans), **shares)
+    return [replace(plan, split=splits[plan.patient]) for plan in plans]
 
 
 def hold_out_pairs(plans: Sequence[PairPlan], number: int, read: Read, options: Options) -> list[PairPlan]:

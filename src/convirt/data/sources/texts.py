@@ -17,7 +17,7 @@ from convirt.data.imaging.pixels import Unreadable
 from convirt.errors import InputError
 
 MAX_REPORT = 2**20
-"""Bytes of one report; a larger one is no report (those of MIMIC-CXR are below 20,000)."""
+"""Bytes of one report; a larger one is not a report (those of MIMIC-CXR are below 20,000)."""
 
 Place = tuple[int | str, ...]
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -36,7 +36,7 @@ class ZipTexts:
         """Yield the match of each member's name and its place; a name that leads out of the archive is passed over.
 
         Raises:
-            InputError: The file is no complete zip archive.
+            InputError: The file is not a complete zip archive.
         """
         matches = re.compile(rf"(?:^|/){'/'.join(self.levels)}\Z").search
         try:
@@ -46,7 +46,7 @@ class ZipTexts:
                         place = (member.header_offset, member.compress_size, member.file_size, member.CRC)
                         yield match, place
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise InputError(f"{self.path} is no complete zip archive ({error}); copy it again") from error
+            raise InputError(f"{self.path} is not a complete zip archive ({error}); copy it again") from error
 
     def read(self, place: Place) -> str:
         """Unpack one text, never more of it than was declared.

@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an archive may hold; more than that is no archive of radiographs or reports."""
+    """What an archive may hold; a larger one is not an archive of radiographs or reports."""
 
     members: int = 50_000
     file_bytes: int = 256 * 2**20
@@ -47,7 +47,7 @@ def unpack(archive: Path, folder: Path, suffix: str, limits: Limits | None = Non
         `folder`.
 
     Raises:
-        InputError: It is no complete .tgz archive, or an evil one, or the folder is in use or cannot be written.
+        InputError: It is not a complete .tgz archive, or an evil one, or the folder is in use or cannot be written.
     """
     status = archive.stat()
     mark = json.dumps({"archive": archive.name, "bytes": status.st_size, "modified": status.st_mtime_ns})
@@ -127,7 +127,7 @@ def _damage(archive: Path) -> Iterator[None]:
         yield
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{archive} is no complete .tgz archive ({said}); remove it and fetch it again") from error
+        raise InputError(f"{archive} is not a complete .tgz archive ({said}); remove it and fetch it again") from error
 
 
 def _safe_name(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""Pulling a study from a DICOMweb server: what is on disk already is not asked for again."""
+"""One study of a DICOMweb server, pulled to disk: an instance that is there already is not asked for again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import pydicom
 from pydicom.uid import UID
 
 from convirt.data.imaging.pixels import Unreadable
-from convirt.data.sources.dicomweb_server import DicomWebServer, Instance, Missing, Study
-from convirt.data.sources.instance_files import read_header
+from convirt.data.sources.dicomweb_server import DicomWebServer, Instance, Missing, Study, read_header
 from convirt.data.sources.structured_report import (
     DOCUMENT_CLASSES,
     REPORT_CLASSES,
@@ -23,7 +22,7 @@ _FOR_PROCESSING = "For Processing"
 
 @dataclass(frozen=True, kw_only=True)
 class PulledItem:
-    """An instance that is no report."""
+    """An instance that is not a report."""
 
     uid: str
     file: str = ""
@@ -113,7 +112,7 @@ def _pull_image(
 
 
 def _set_aside(sop_class: UID, modality: str, wanted: str) -> tuple[str, str] | None:
-    """Say why an instance is no image that is wanted, as far as its class and modality tell."""
+    """Say why an instance is not a wanted image, as far as its class and modality tell."""
     if sop_class and sop_class.name != sop_class and "Image Storage" not in sop_class.name:
         return "not an image", sop_class.name
     if _FOR_PROCESSING in sop_class.name:

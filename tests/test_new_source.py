@@ -1,0 +1,45 @@
+"""The source that the guide of `convirt.data.sources` shows in full works as it stands there."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trees
+from convirt.data import sources
+from convirt.data.corpora import Corpus
+from convirt.data.preparing.options import Options
+
+
+@pytest.fixture(scope="module")
+def my_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the module of the guide defines."""
+    lines = str(sources.__doc__).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith('    """'))
+    stop = next(number for number, line in enumerate(lines) if line.startswith("Then add"))
+    path = tmp_path_factory.mktemp("guide") / "my_set.py"
+    path.write_text(textwrap.dedent("\n".join(lines[start:stop])))
+    module: dict[str, Any] = {"__name__": "my_set"}
+    exec(compile(path.read_text(), str(path), "exec"), module)
+    return module
+
+
+def test_the_guide_is_a_whole_source(my_set: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    rows = []
+    for number in range(6):
+        for view in ("frontal", "lateral"):
+            trees.write_jpg(root / f"images/p{number}/s{number}/{view}.png", len(rows))
+            rows.append((view, f"p{number}", f"s{number}", "The lungs are clear today."))
+    rows.append(("missing", "p0", "s0", "The lungs are clear today."))
+    rows.append(("../../../secret", "p0", "s0", "The lungs are clear today."))
+    trees.write_csv(root / "reports.csv", ("image", "patient", "study", "report"), rows)
+    options = Options(image_size=24, ids="plain", workers=1, max_failures=0.5)
+    corpus = Corpus.open(my_set["prepare_my_set"](root, tmp_path / "corpus", options=options))
+    assert len(corpus) == 6
+    assert set(corpus.splits.tolist()) == {"train", "val", "test"}
+    assert [image.source for image in corpus.pair(0).images] == ["images/p0/s0/frontal.png", "images/p0/s0/lateral.png"]
+    assert corpus.pair(0).sentences == ("The lungs are clear today.",)
+    dropped = trees.audit_of(corpus)["dropped"]
+    assert {reason: entry["count"] for reason, entry in dropped.items()} == {"image not found": 2}
