@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from convirt.data.imaging.pixels import Unreadable
+from convirt.data.imaging.pixels import Pixels, Unreadable
 from convirt.data.imaging.prepared import REPAIR_GREY, REPAIR_ORIENTATION, encode, prepare_image, read_pixels, resize
 
 
@@ -240,3 +240,23 @@ def test_encoding_loses_nothing(shape: tuple[int, int], dtype: type) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="file that cannot be opened"):
         prepare_image(tmp_path / "a.png", source="a.png", image_size=32)
+
+
+@pytest.mark.parametrize("stray", [65535, 60000, 40000])
+def test_a_stray_pixel_does_not_darken_a_16_bit_film(stray: int) -> None:
+    rng = np.random.default_rng(0)
+    film_HW = rng.integers(0, 4096, (64, 64)).astype(np.uint16)
+    marked_HW = film_HW.copy()
+    marked_HW[5, 7] = stray
+
+    def pixels(values_HW: np.ndarray) -> Pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(values_HW).save(buffer, format="PNG")
+        return read_pixels(buffer.getvalue())
+
+    plain, marked = pixels(film_HW), pixels(marked_HW)
+    keep_HW = np.ones((64, 64), bool)
+    keep_HW[5, 7] = False
+    np.testing.assert_array_equal(marked.values_HW[keep_HW], plain.values_HW[keep_HW])
+    assert any("stray pixels" in repair for repair in marked.repairs)
+    assert not plain.repairs

@@ -67,10 +67,10 @@ def stored_values(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
     encoded = get_frame(dataset.PixelData, frame - 1, number_of_frames=int(dataset.get("NumberOfFrames", 1) or 1))
     if syntax == uid.RLELossless:
         return _cut_out(_decode_rle(encoded, dataset), dataset)
-    values = _decode(encoded, dataset, str(syntax))
+    values, bits = _decode(encoded, dataset, str(syntax))
     if values.shape != ((height, width) if samples == 1 else (height, width, samples)):
         raise _contradiction(values.shape, dataset)
-    return _sign(values, dataset)
+    return _sign(values, dataset, bits)
 
 
 def _contradiction(shape: tuple[int, ...], dataset: pydicom.Dataset) -> Unreadable:
@@ -81,8 +81,8 @@ def _contradiction(shape: tuple[int, ...], dataset: pydicom.Dataset) -> Unreadab
     )
 
 
-def _decode(encoded: bytes, dataset: pydicom.Dataset, syntax: str) -> np.ndarray:
-    """Decode one frame of a JPEG family, once its own header agrees with the file's."""
+def _decode(encoded: bytes, dataset: pydicom.Dataset, syntax: str) -> tuple[np.ndarray, int]:
+    """Decode one frame of a JPEG family, once its own header agrees with the file's; gives its own precision too."""
     header = (read_jpeg2000_header if syntax in _JPEG_2000 else read_jpeg_header)(encoded)
     if (header.height, header.width, header.components) != (
         int(dataset.Rows),
@@ -100,7 +100,7 @@ def _decode(encoded: bytes, dataset: pydicom.Dataset, syntax: str) -> np.ndarray
         decode = jpeg8_decode
         if dataset.PhotometricInterpretation == "RGB":  # what the file says goes before what the decoder would guess
             options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"}
-    return np.asarray(decode(encoded, **options))
+    return np.asarray(decode(encoded, **options)), header.bits
 
 
 def _decode_rle(encoded: bytes, dataset: pydicom.Dataset) -> np.ndarray:
@@ -124,11 +124,15 @@ def _cut_out(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
     return _sign((unsigned >> (high + 1 - stored)) & ((1 << stored) - 1), dataset)
 
 
-def _sign(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """Read values as two's complement of their stored bits, if the file says that they are signed."""
+def _sign(values: np.ndarray, dataset: pydicom.Dataset, bits: int | None = None) -> np.ndarray:
+    """Read values as two's complement of their stored bits, if the file says that they are signed.
+
+    The precision of a codestream (`bits`) decides where it is below the stored bits of the header: the sign is its
+    highest bit.
+    """
     if not dataset.get("PixelRepresentation", 0) or dataset.BitsAllocated == 1:
         return values
-    stored = bit_layout(dataset)[1]
+    stored = min(bit_layout(dataset)[1], bits or 64)
     size = values.dtype.itemsize
     if stored == 8 * size:
         return values.view(f"i{size}")

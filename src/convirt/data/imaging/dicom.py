@@ -10,6 +10,7 @@ Shapes: H, W = rows and columns; C = samples of a pixel.
 
 import warnings
 import zlib
+from collections.abc import Collection
 from io import BytesIO
 from typing import Any
 
@@ -26,12 +27,14 @@ from convirt.data.imaging.display import (
     through_table,
     to_display,
     to_modality,
+    without_strays,
 )
 from convirt.data.imaging.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable, check_size
-from convirt.wording import clip
 
 REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
 REPAIR_PADDING = "padding value that covers the whole image, ignored"
+REPAIR_PHOTOMETRIC = "photometric interpretation missing or oddly spelt, one sample a pixel taken as grey"
+REPAIR_STRAY = "stray pixels far outside the range of all others, which do not set the range"
 REPAIR_SHAPE = "presentation LUT shape that contradicts the photometric interpretation, ignored"
 REPORT_BURNED_IN = "burned-in annotation, says the file"
 REPORT_VISIBLE = "recognizable face or body, says the file"
@@ -60,6 +63,100 @@ _MAPS = {
     f"{_STORAGE}30": "parametric map",
 }
 _VISIBLE_LIGHT = f"{_STORAGE}77.1."
+_MODALITIES = frozenset(
+    (
+        "AR",
+        "AS",
+        "AU",
+        "BDUS",
+        "BI",
+        "BMD",
+        "CD",
+        "CF",
+        "CR",
+        "CS",
+        "CT",
+        "CTPROTOCOL",
+        "DD",
+        "DG",
+        "DF",
+        "DM",
+        "DOC",
+        "DS",
+        "DX",
+        "EC",
+        "ECG",
+        "EPS",
+        "ES",
+        "FA",
+        "FID",
+        "FS",
+        "GM",
+        "HC",
+        "HD",
+        "IO",
+        "IOL",
+        "IVOCT",
+        "IVUS",
+        "KER",
+        "KO",
+        "LEN",
+        "LP",
+        "LS",
+        "M3D",
+        "MA",
+        "MG",
+        "MR",
+        "MS",
+        "NM",
+        "OAM",
+        "OCT",
+        "OP",
+        "OPM",
+        "OPR",
+        "OPT",
+        "OPTBSV",
+        "OPTENF",
+        "OPV",
+        "OSS",
+        "OT",
+        "PLAN",
+        "POS",
+        "PR",
+        "PT",
+        "PX",
+        "REG",
+        "RESP",
+        "RF",
+        "RG",
+        "RTDOSE",
+        "RTIMAGE",
+        "RTINTENT",
+        "RTPLAN",
+        "RTRAD",
+        "RTRECORD",
+        "RTSEGANN",
+        "RTSTRUCT",
+        "RWV",
+        "SC",
+        "SEG",
+        "SM",
+        "SMR",
+        "SR",
+        "SRF",
+        "ST",
+        "STAIN",
+        "TEXTUREMAP",
+        "TG",
+        "US",
+        "VA",
+        "VF",
+        "XA",
+        "XAPROTOCOL",
+        "XC",
+    )
+)
+"""Defined terms of Modality (PS3.3, C.7.3.1.1.1), and those that older files have."""
 _PHOTOGRAPHS = ("XC", "ES", "GM", "SM", "OP", "DMS")
 
 
@@ -82,14 +179,15 @@ def read_dicom(data: bytes, *, choice: Choice = FIRST, recipe: dict[str, Any] | 
         except Unreadable:
             raise
         except Exception as error:  # a damaged file can fail anywhere in the parser or a decoder
-            detail = clip(f"{type(error).__name__}: {error}".splitlines()[0], 200)
-            raise Unreadable("DICOM that cannot be decoded", detail) from error
+            # Not the error's own words: they may quote the header, and with it the patient's name.
+            raise Unreadable("DICOM that cannot be decoded", type(error).__name__) from error
 
 
 def _read(data: bytes, choice: Choice, recipe: dict[str, Any] | None) -> Pixels:
     dataset, syntax = _parse(data)
+    odd = _mend_photometric(dataset)
     frame = _screen(dataset, Choice(frame=recipe["frame"]) if recipe and "frame" in recipe else choice)
-    repairs = _marks(dataset)
+    repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd
     stored_HW = _one_channel(dataset, stored_values(dataset, frame), repairs)
     if not stored_HW.size or not np.isfinite(stored_HW).all():
         raise Unreadable("DICOM that cannot be decoded", "pixels that are no numbers")
@@ -122,7 +220,30 @@ def _parse(data: bytes) -> tuple[pydicom.Dataset, str]:
         implicit, little = dataset.original_encoding
         explicit = uid.ExplicitVRLittleEndian if little is not False else uid.ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit is not False else explicit
-    return dataset, syntax or uid.UID(dataset.file_meta.TransferSyntaxUID).name
+    return dataset, syntax or _known_name(dataset.file_meta.TransferSyntaxUID)
+
+
+def _known_name(value: Any) -> str:
+    """The standard's name of a UID; one that it does not know may be any text, and is not repeated."""
+    name = uid.UID(str(value)).name
+    return name if name != str(value) else "unknown UID"
+
+
+def _mend_photometric(dataset: pydicom.Dataset) -> bool:
+    """Spell the photometric interpretation as the standard does; one sample a pixel without a known word is grey.
+
+    Returns:
+        Whether it was missing or spelt otherwise.
+    """
+    given = str(dataset.get("PhotometricInterpretation", "") or "")
+    plain = "".join(given.upper().split())
+    known = next((word for word in _GREY + _COLOUR if word.replace(" ", "") == plain), "")
+    if not known and int(dataset.get("SamplesPerPixel", 1) or 1) == 1:
+        known = "MONOCHROME2"
+    if known and known != given and any(name in dataset for name in _PIXELS):
+        dataset.PhotometricInterpretation = known
+        return True
+    return False
 
 
 def _screen(dataset: pydicom.Dataset, choice: Choice) -> int:
@@ -134,10 +255,10 @@ def _screen(dataset: pydicom.Dataset, choice: Choice) -> int:
     if not len(dataset):
         raise Unreadable("not a PNG, JPEG or DICOM file")
     kind = str(dataset.get("SOPClassUID", "") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    modality = str(dataset.get("Modality", "") or "unknown")
+    modality = _word(dataset, "Modality", _MODALITIES)
     if not any(name in dataset for name in _PIXELS):
         what = next((name for start, name in _WITHOUT_PIXELS.items() if kind.startswith(start)), "")
-        named = uid.UID(kind).name if kind else f"modality {modality}"
+        named = _known_name(kind) if kind else f"modality {modality}"
         raise Unreadable("DICOM without pixels" + (f": {what}" if what else ""), named)
     if kind in _MAPS:
         raise Unreadable("DICOM whose pixels are no picture", _MAPS[kind])
@@ -153,7 +274,7 @@ def _check_colour(dataset: pydicom.Dataset, kind: str, modality: str) -> None:
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     samples = int(dataset.get("SamplesPerPixel", 1) or 1)
     if photometric not in _GREY + _COLOUR:
-        raise Unreadable("DICOM in colour", f"photometric interpretation {photometric or 'missing'}")
+        raise Unreadable("DICOM in colour", "photometric interpretation missing or unknown")
     if samples not in (1, 3) or (samples == 3) != (photometric not in (*_GREY, "PALETTE COLOR")):
         raise Unreadable("DICOM that cannot be decoded", f"{samples} samples a pixel in {photometric}")
     if photometric in _COLOUR and (kind.startswith(_VISIBLE_LIGHT) or modality in _PHOTOGRAPHS):
@@ -171,6 +292,12 @@ def _frame(dataset: pydicom.Dataset, choice: Choice) -> int:
     if not 1 <= choice.frame <= frames:
         raise Unreadable("DICOM without the frame asked for", f"frame {choice.frame} of {frames}")
     return choice.frame
+
+
+def _word(dataset: pydicom.Dataset, name: str, known: Collection[str], otherwise: str = "unknown") -> str:
+    """The value of an attribute if it is one of a closed list: other text of a header may name the patient."""
+    value = str(dataset.get(name, "") or "").strip().upper()
+    return value if value in known else otherwise
 
 
 def _marks(dataset: pydicom.Dataset) -> list[str]:
@@ -215,11 +342,13 @@ def _describe(
     values_V = distinct(stored_HW)
     padding = _padding(dataset, values_V, repairs)
     inside_V = values_V if padding is None else values_V[~_is_padding(values_V, padding)]
+    usual_V = without_strays(stored_HW, inside_V)
     modality = describe_modality(dataset, frame, repairs)
     photometric = str(dataset.PhotometricInterpretation)
     if photometric.startswith("MONOCHROME"):
-        shown_V = to_modality(inside_V, dataset, modality)
-        voi = describe_voi(dataset, frame, choice.window, shown_V, repairs)
+        voi = describe_voi(dataset, frame, choice.window, to_modality(usual_V, dataset, modality), repairs)
+        if voi["function"] == "RANGE" and len(usual_V) < len(inside_V):
+            repairs.append(REPAIR_STRAY)
     else:  # colour is ready to be shown
         palette = photometric == "PALETTE COLOR"
         depth = int(dataset.RedPaletteColorLookupTableDescriptor[2]) if palette else bits
@@ -240,7 +369,7 @@ def _describe(
         "padding": padding,
         "modality": modality,
         "voi": voi,
-        "burned_in_annotation": str(dataset.get("BurnedInAnnotation", "") or "not said"),
+        "burned_in_annotation": _word(dataset, "BurnedInAnnotation", ("YES", "NO"), "not said"),
     }
 
 

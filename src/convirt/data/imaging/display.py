@@ -20,9 +20,12 @@ from convirt.data.imaging.pixels import Unreadable
 REPAIR_RESCALE = "rescale slope or intercept that is no number or zero, ignored"
 REPAIR_WINDOW = "window without a positive width, ignored"
 REPAIR_NARROW = "LINEAR window narrower than 1, taken as LINEAR_EXACT"
+REPAIR_MODALITY_LUT = "modality LUT that cannot be used, ignored"
+REPAIR_VOI_LUT = "VOI LUT that cannot be used, ignored"
 REPAIR_LUT_BITS = "VOI LUT that announces other bits than it fills"
 
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_ENOUGH = 1024  # pixels of an image in which three are strays
 _TABLE = 1 << 16  # as many different stored values at most go through a table; more are computed one by one
 
 
@@ -43,8 +46,10 @@ def attribute(dataset: pydicom.Dataset, frame: int, macro: str, name: str) -> An
 def describe_modality(dataset: pydicom.Dataset, frame: int, repairs: list[str]) -> dict[str, Any]:
     """Say how stored values become modality values (PS3.3, C.11.1): by table, by slope and intercept, or not at all."""
     if items := dataset.get("ModalityLUTSequence"):
-        table_V, first = lookup_table(items[0])
-        return {"function": "LUT", "entries": len(table_V), "first": first}
+        if usable(items[0]):
+            table_V, first = lookup_table(items[0])
+            return {"function": "LUT", "entries": len(table_V), "first": first}
+        repairs.append(REPAIR_MODALITY_LUT)
     numbers = [
         attribute(dataset, frame, "PixelValueTransformationSequence", f"Rescale{x}") for x in ("Slope", "Intercept")
     ]
@@ -71,12 +76,15 @@ def describe_voi(
     dataset: pydicom.Dataset, frame: int, window: int, inside_V: np.ndarray, repairs: list[str]
 ) -> dict[str, Any]:
     """Say which values of interest are shown (PS3.3, C.11.2): a VOI LUT goes before windows, the first unless another
-    is asked for; without either, the range of the modality values `inside_V`.
+    is asked for; without either, the range of the modality values `inside_V`. A LUT that cannot be used gives way.
 
     Raises:
         Unreadable: The window asked for does not exist.
     """
     luts = attribute(dataset, frame, "FrameVOILUTSequence", "VOILUTSequence") or []
+    if any(not usable(item) for item in luts):
+        repairs.append(REPAIR_VOI_LUT)
+        luts = []
     windows = [] if len(luts) else list(_windows(dataset, frame, repairs))
     several = len(luts) or len(windows)
     if window > max(several, 1) or window < 1:
@@ -114,10 +122,10 @@ def apply_window(values_V: np.ndarray, center: float, width: float, function: st
 
 
 def _windows(dataset: pydicom.Dataset, frame: int, repairs: list[str]) -> Iterator[dict[str, Any]]:
-    names = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation")
-    centers, widths, words = (_several(attribute(dataset, frame, "FrameVOILUTSequence", name)) for name in names)
+    names = ("WindowCenter", "WindowWidth")  # not their explanation: free text may name the patient
+    centers, widths = (_several(attribute(dataset, frame, "FrameVOILUTSequence", name)) for name in names)
     named = str(attribute(dataset, frame, "FrameVOILUTSequence", "VOILUTFunction") or "LINEAR").strip().upper()
-    for number, (center, width) in enumerate(zip(map(_number, centers), map(_number, widths), strict=False)):
+    for center, width in zip(map(_number, centers), map(_number, widths), strict=False):
         if center is None or width is None or width <= 0:
             repairs.append(REPAIR_WINDOW)
             continue
@@ -125,8 +133,7 @@ def _windows(dataset: pydicom.Dataset, frame: int, repairs: list[str]) -> Iterat
         if function == "LINEAR" and width < 1:
             repairs.append(REPAIR_NARROW)
             function = "LINEAR_EXACT"
-        explained = {"explanation": str(words[number])} if number < len(words) and words[number] else {}
-        yield {"function": function, "center": center, "width": width, **explained}
+        yield {"function": function, "center": center, "width": width}
 
 
 def lookup_table(item: pydicom.Dataset) -> tuple[np.ndarray, int]:
@@ -148,6 +155,40 @@ def lookup_table(item: pydicom.Dataset) -> tuple[np.ndarray, int]:
     if len(table_V) < entries:
         raise Unreadable("DICOM that cannot be decoded", f"LUT of {len(table_V)} entries instead of {entries}")
     return table_V[:entries].astype(np.float64), first
+
+
+def usable(item: pydicom.Dataset) -> bool:
+    """Whether a LUT holds what it announces."""
+    try:
+        return len(lookup_table(item)[0]) > 0
+    except (Unreadable, AttributeError, TypeError, ValueError, IndexError):
+        return False
+
+
+def without_strays(stored_HW: np.ndarray, values_V: np.ndarray) -> np.ndarray:
+    """The different stored values without strays: at most three pixels in all, farther from the rest than it is wide.
+
+    A dead or stamped pixel would set the range of a whole film. A range is robust only where the outlier is isolated
+    and far; else all values count.
+
+    Args:
+        stored_HW: The image.
+        values_V: Its different values, ascending, without padding.
+    """
+    kept_V, left = values_V, 3
+    while len(kept_V) > 2 and stored_HW.size >= _ENOUGH:
+        ends = (
+            (kept_V[-1], kept_V[:-1], kept_V[-1] - kept_V[-2]),
+            (kept_V[0], kept_V[1:], kept_V[1] - kept_V[0]),
+        )
+        for value, rest_V, gap in ends:
+            count = int((stored_HW == value).sum())
+            if count <= left and gap > max(int(rest_V[-1]) - int(rest_V[0]), 1):
+                kept_V, left = rest_V, left - count
+                break
+        else:
+            break
+    return kept_V if len(kept_V) > 1 else values_V
 
 
 def _look_up(values_V: np.ndarray, table_V: np.ndarray, first: int) -> np.ndarray:

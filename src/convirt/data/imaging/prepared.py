@@ -17,7 +17,8 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from convirt.data.imaging import sandbox
 from convirt.data.imaging.codecs import read_jpeg_header
-from convirt.data.imaging.dicom import read_dicom
+from convirt.data.imaging.dicom import REPAIR_STRAY, read_dicom
+from convirt.data.imaging.display import distinct, without_strays
 from convirt.data.imaging.pixels import FIRST, Choice, Pixels, Unreadable, check_size
 from convirt.data.records import ImageRecord, content_of
 
@@ -155,7 +156,7 @@ def read_pixels(
     """
     if not data:
         raise Unreadable("empty file")
-    if data[128:132] == b"DICM" or (recipe or {}).get("format") == "DICOM":
+    if data[128:132] == b"DICM" or _is_bare_dicom(data) or (recipe or {}).get("format") == "DICOM":
         return read_dicom(data, choice=choice, recipe=recipe)
     try:
         return _read_raster(data, at_least=at_least, recipe=recipe)
@@ -167,6 +168,15 @@ def read_pixels(
         raise Unreadable("truncated or damaged image", f"{error}\n".splitlines()[0][:200]) from error
     except (MemoryError, OverflowError) as error:
         raise Unreadable("image too large", type(error).__name__) from error
+
+
+def _is_bare_dicom(data: bytes) -> bool:
+    """Whether bytes begin as a DICOM data set without the preamble does: with an element of group 2 or 8."""
+    group, element = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
+    if group not in (2, 8) or element not in (0, 1, 5, 8, 16, 18, 20, 22, 24):
+        return False
+    explicit = data[4:6] in (b"UL", b"OB", b"CS", b"UI", b"SH", b"DA", b"TM")
+    return explicit or int.from_bytes(data[4:8], "little") <= 64  # implicit: the length of a short first value
 
 
 def resize(
@@ -250,7 +260,11 @@ def _read_open(image: Image.Image, data: bytes, at_least: int | None, decided: d
         repairs.append(REPAIR_ORIENTATION)
     if recipe["bits"] == 16:
         values_HW = np.asarray(image)
-        recipe["bits_used"] = (decided or {}).get("bits_used") or _bits_used(values_HW)
+        different_V = distinct(values_HW)
+        usual_V = without_strays(values_HW, different_V)
+        if len(usual_V) < len(different_V) and _bits_used(usual_V) < _bits_used(different_V):
+            repairs.append(REPAIR_STRAY)
+        recipe["bits_used"] = (decided or {}).get("bits_used") or _bits_used(usual_V)
         scale = np.float32((1 << recipe["bits_used"]) - 1)
         values_HW = (values_HW.astype(np.float32) / scale).clip(0, 1)
     else:
