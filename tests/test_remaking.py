@@ -169,3 +169,8 @@ def test_hidden_sources_are_one_clear_line(tmp_path: Path) -> None:
         prepare_remake(first.path, images, tmp_path / "again", image_size=96)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_size_whose_memory_cannot_be_had_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"image_size 100000 would take 37.3 GiB .* choose at most 10000"):
+        Options(image_size=100_000)

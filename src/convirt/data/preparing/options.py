@@ -8,6 +8,9 @@ from typing import Any, Literal
 from convirt.data.reports import load_lexicon
 from convirt.errors import InputError
 
+LARGEST = 10_000
+"""Largest side of prepared images, pixels: a square of it has as many pixels as a source image may have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -46,6 +49,12 @@ class Options:
     def __post_init__(self) -> None:
         if self.image_size < 16:
             raise InputError(f"image_size must be at least 16, got {self.image_size}")
+        if self.image_size > LARGEST:
+            memory = 4 * self.image_size**2 / 2**30
+            raise InputError(
+                f"image_size {self.image_size} would take {memory:,.1f} GiB of memory for one square image; "
+                f"choose at most {LARGEST}"
+            )
         if self.bits not in (8, 16):
             raise InputError(f"bits must be 8 or 16, got {self.bits}")
         if not 0 <= self.max_failures <= 1:
