@@ -1,6 +1,8 @@
 """The demo, small: every stage by the public functions, resumed, refused, and its page."""
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,16 @@ def test_a_second_call_repeats_nothing(finished, monkeypatch, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_a_stage_whose_folder_was_removed_is_made_again(finished, monkeypatch, capsys):
+    monkeypatch.setitem(SCALES, "small", Scale(patients=700, steps=4, evaluations=2))
+    monkeypatch.setattr(demo_module, "FRACTIONS", (0.1, 0.5))
+    before = json.loads((finished / "retrieve" / "metrics.json").read_text())["rows"]
+    shutil.rmtree(finished / "retrieve")
+    demo(finished)
+    assert capsys.readouterr().out.count("(done before)") == 6
+    assert json.loads((finished / "retrieve" / "metrics.json").read_text())["rows"] == before
+
+
 def test_other_settings_and_strange_folders_are_refused(finished, tmp_path):
     with pytest.raises(InputError, match="other settings"):
         demo(finished, seed=5)
@@ -52,6 +64,15 @@ def test_other_settings_and_strange_folders_are_refused(finished, tmp_path):
     with pytest.raises(InputError, match="is not a demo"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_demo_of_an_older_version_is_refused_and_left_alone(tmp_path):
+    about = {"scale": asdict(SCALES["small"]), "archive_seed": 0, "seed": 0, "version": "0.1.0"}
+    (tmp_path / "demo.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r'other settings .version was "0.1.0"'):
+        demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
+    assert json.loads((tmp_path / "demo.json").read_text()) == about
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):

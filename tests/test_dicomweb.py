@@ -399,10 +399,9 @@ def test_a_busy_server_is_waited_for_and_a_dead_one_given_up(fake: FakePacs, tmp
     fake.trouble = [status(503, {"Retry-After": "0"}), status(429, {"Retry-After": "0"}), status(502)]
     assert len(prepare(fake, tmp_path, patience=60)) == 7
     fake.trouble = [status(503)] * 1000
-    began = time.monotonic()
     with pytest.raises(InputError, match=r"gave up after .*503.*run the same command again"):
         prepare_dicomweb(fake.url, tmp_path / "d", options=TINY, patience=0.8)
-    assert time.monotonic() - began < 5
+    assert len(fake.trouble) > 900  # it asked a few times, not for ever
 
 
 @pytest.mark.parametrize("body", [b"<html></html>", b"[1, 2]", b'{"a": 1}', b"[" * 100_000, b"\xff\xfe"])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from convirt.data.benchmarks.retrieval_set import make_retrieval_set
 from convirt.data.benchmarks.table import benchmark_table
 from convirt.errors import InputError
-from convirt.jobs import Job
+from convirt.jobs import Held, Job, hold
 from convirt.reproduce import small
 from convirt.reproduce.estimates import Pace
 from convirt.reproduce.filling import Figure, Filled
@@ -192,6 +193,47 @@ def test_a_broken_off_cell_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         broken.run(tmp_path)
     assert not broken.done(tmp_path)
+
+
+def test_a_result_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    job = cell(calls, {"a": 1})
+    job.run(tmp_path)
+    shutil.rmtree(tmp_path / "kind" / "one")
+    assert not job.done(tmp_path)
+    job.run(tmp_path)
+    assert len(calls) == 2
+
+
+def test_half_a_result_of_other_inputs_is_never_taken_for_done(tmp_path: Path) -> None:
+    calls: list[str] = []
+    cell(calls, {"a": 1}).run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        cell(calls, {"a": 2, "breaks": True}).run(tmp_path)
+    assert not cell(calls, {"a": 1}).done(tmp_path)
+
+
+def test_a_removal_that_was_cut_off_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = cell([], {"a": 1})
+    job.run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            job.discard(tmp_path)
+    (tmp_path / "kind/one/leftover").touch()
+    assert not job.done(tmp_path)
+    job.run(tmp_path)
+    assert not (tmp_path / "kind/one/leftover").exists()
+
+
+def test_the_work_may_hold_its_own_folder_and_a_second_process_is_refused(tmp_path: Path) -> None:
+    def work(folder: Path) -> None:
+        with hold(folder):
+            folder.mkdir()
+        with pytest.raises(Held):
+            cell([], {}).run(tmp_path)
+
+    cell([], {}, work=work).run(tmp_path)
 
 
 def test_a_pretraining_of_other_settings_is_not_thrown_away(tmp_path: Path) -> None:

@@ -186,9 +186,13 @@ def test_maps_that_are_zero_everywhere_are_counted_and_said(tiny_run, shapes, mo
     assert all(row["mean"] == pytest.approx(row["chance"]) for row in results.rows)
 
 
-def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes):
+def test_without_boxes_there_are_pictures_and_no_numbers(tiny_run, shapes, capsys):
     options = {**shapes, "boxes": None, "per_label": 2, "seeds": 1, "baselines": ()}
+    capsys.readouterr()
     results = saliency([tiny_run], **options)
+    said = capsys.readouterr().out
+    assert said.startswith("wrote metrics.json")
+    assert said.endswith("saliency.png\n")
     assert results.rows == []
     assert results.data["findings"] == 4
     assert (shapes["out"] / "saliency.png").is_file()

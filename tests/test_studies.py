@@ -109,6 +109,22 @@ def test_an_array_job_names_its_cell(definition, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| tau 1 | done |" in said
     assert "| default | not begun |" in said
+    assert "table.md and table.csv" in said
+    # That another job's cell failed is not this job's failure.
+    (tmp_path / "out" / "default").mkdir()
+    (tmp_path / "out" / "default" / "failed.json").write_text('{"error": "the loss is nan"}')
+    study(definition, out=tmp_path / "out", cell="tau 1")
+    with pytest.raises(InputError, match="1 of 1 cells failed"):
+        study(definition, out=tmp_path / "out", cell="default")
+
+
+def test_a_cell_that_another_process_just_finished_is_not_trained_again(definition, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    study(definition, out=out, cell="default")
+    monkeypatch.setattr(study_module, "pretrain", lambda *args, **kwargs: pytest.fail("trained again"))
+    seen = iter([False, True])
+    monkeypatch.setattr(study_module, "_is_done", lambda *args: next(seen))
+    study(definition, out=out, cell="default")
 
 
 def test_a_failed_cell_is_told_and_the_others_go_on(definition, tmp_path, monkeypatch, capsys):

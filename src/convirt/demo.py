@@ -229,11 +229,13 @@ def _metrics(out: Path, seconds: dict[str, float]) -> dict[str, Any]:
 
 def summary(metrics: dict[str, Any], console: Console) -> None:
     """Print the one table of the demo: three encoders, three label fractions, retrieval beside chance."""
+    from convirt.analysis.figures import label
+
     methods = list(dict.fromkeys(row["method"] for row in metrics["rows"]))
     table = Table(title="Phantom test set: mean AUC with a share of the labels; Precision@10", title_justify="left")
     table.add_column("")
     for method in methods:
-        table.add_column({"imagenet": "ImageNet", "random": "Random", "convirt": "ConVIRT"}.get(method, method))
+        table.add_column(label(method))
     table.add_column("chance")
     lines: dict[str, dict[str, str]] = {}
     for row in metrics["rows"]:

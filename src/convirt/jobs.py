@@ -19,7 +19,7 @@ from typing import Any
 
 import filelock
 
-from convirt.atomic import write_json
+from convirt.atomic import disk_errors, write_json
 from convirt.errors import InputError
 
 STAMP = "stamp.json"
@@ -127,9 +127,9 @@ class Job:
     """Send what the work prints to `NAME.log` beside the folder."""
 
     def done(self, folder: Path) -> bool:
-        """Whether the job's folder below `folder` holds the result of these inputs."""
+        """Whether the job's folder below `folder` holds the result of these inputs; not if it was removed since."""
         try:
-            return self._marker(folder).get("fingerprint") == fingerprint(self.inputs())
+            return self._found(folder) == fingerprint(self.inputs())
         except FileNotFoundError:
             return False
 
@@ -145,14 +145,15 @@ class Job:
             InputError: The work cannot be done, or a result of other inputs must not be replaced.
         """
         own = folder / self.name
-        with hold(own):
-            wanted, found = fingerprint(self.inputs()), self._marker(folder).get("fingerprint")
+        # The lock is the marker's and not the folder's, which the work itself may hold.
+        with hold(_marker_path(own)):
+            wanted, found = fingerprint(self.inputs()), self._found(folder)
             if found == wanted:
                 return self.took(folder)
             if found is not None:
                 if self.keep:
                     raise InputError(f"{own} holds a run with other settings or data; remove it, or give another --out")
-                shutil.rmtree(own, ignore_errors=True)
+                self.discard(folder)
             started = time.monotonic()
             with self._logged(own):
                 self.work(own)
@@ -162,8 +163,18 @@ class Job:
 
     def discard(self, folder: Path) -> None:
         """Remove the result, finished or not, so that the next run makes it again."""
-        _marker_path(folder / self.name).unlink(missing_ok=True)
-        shutil.rmtree(folder / self.name, ignore_errors=True)
+        own = folder / self.name
+        # Whatever is left after a kill in between is a result of no inputs, and is removed next time.
+        write_json(_marker_path(own), {"fingerprint": ""})
+        with disk_errors(own):
+            if own.is_dir():
+                shutil.rmtree(own)
+        _marker_path(own).unlink()
+
+    def _found(self, folder: Path) -> str | None:
+        """The fingerprint of the finished result; None if there is none."""
+        found = self._marker(folder).get("fingerprint")
+        return found if (folder / self.name).is_dir() else None
 
     def _marker(self, folder: Path) -> dict[str, Any]:
         found = read_json(_marker_path(folder / self.name))

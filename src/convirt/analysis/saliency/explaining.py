@@ -3,6 +3,7 @@
 Shape legend: F findings, S seeds, B findings at once, R side of a view.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +78,12 @@ def explain(
     maps: dict[tuple[Attribution, str], dict[int, NDArray[np.float32]]] = {key: {} for key in scores}
     pictures: dict[str, dict[int, Any]] = {"views": {}, "boxes": {}}
     kept = set(shown.tolist())
-    for start in track(range(0, len(findings), batch_size), description="explaining scores", transient=True):
+    for start in track(
+        range(0, len(findings), batch_size),
+        description="explaining scores",
+        transient=True,
+        disable=not sys.stdout.isatty(),
+    ):
         part = list(range(start, min(start + batch_size, len(findings))))
         images = [_read(table, findings.rows_F[f]) for f in part]
         on_view = [_boxes_of(table, findings, boxes, f, image) for f, image in zip(part, images, strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from convirt.analysis.studies.collecting import collect_table, write_table
+from convirt.analysis.studies.collecting import collect_table, state_of, write_table
 from convirt.analysis.studies.definition import Cell, Tasks, cells_of, read_toml, tasks_of
 from convirt.atomic import check_out_folder, write_json
 from convirt.errors import InputError
@@ -55,16 +55,18 @@ def study(
     if not isinstance(content.get("corpus"), str):
         raise InputError(f'{path} names no corpus; give corpus = "FOLDER"')
     corpus = content["corpus"] if "://" in content["corpus"] else str(path.parent / content["corpus"])
+    chosen = _chosen(cells, cell, path)
     console = Console()
     if not collect:
-        for one in _chosen(cells, cell, path):
+        for one in chosen:
             _work_on(one, tasks, corpus, out, console, retry=retry)
     table = collect_table(cells, tasks, out)
     write_table(table, out)
     console.print(table.markdown(), markup=False, highlight=False, soft_wrap=True)
-    if not collect and (failed := [cell for cell in cells if (out / cell.folder / FAILED).is_file()]):
+    console.print(f"wrote {out / 'table.md'} and table.csv", markup=False, highlight=False, soft_wrap=True)
+    if not collect and (failed := [one for one in chosen if (out / one.folder / FAILED).is_file()]):
         raise InputError(
-            f"{len(failed)} of {len(cells)} cells failed, the first is {failed[0].name!r} "
+            f"{len(failed)} of {len(chosen)} cells failed, the first is {failed[0].name!r} "
             f"({json.loads((out / failed[0].folder / FAILED).read_text())['error']}); mend it and add --retry"
         )
     return out
@@ -91,15 +93,16 @@ def _work_on(cell: Cell, tasks: Tasks, corpus: str, out: Path, console: Console,
         "tasks": tasks.described(),
     }
     begin(folder, about, stamp="cell.json", what=f"cell {cell.name!r}")
-    trained = (folder / "run" / "metrics.json").is_file()
-    if trained and not tasks.missing(folder) and not (folder / FAILED).is_file():
+    if _is_done(folder, tasks):
         return
     try:
         with hold(folder):
+            if _is_done(folder, tasks):  # by another process, just now
+                return
             console.rule(cell.name, align="left")
             (folder / FAILED).unlink(missing_ok=True)
             run = folder / "run"
-            if not trained:
+            if not (run / "metrics.json").is_file():
                 pretrain(cell.config, corpus, run, resume=(run / "config.json").is_file())
             tasks.evaluate(run, folder)
     except Held:
@@ -107,3 +110,8 @@ def _work_on(cell: Cell, tasks: Tasks, corpus: str, out: Path, console: Console,
     except InputError as error:
         write_json(folder / FAILED, {"error": str(error)})
         console.print(f"{cell.name} failed: {error}", highlight=False, markup=False)
+
+
+def _is_done(folder: Path, tasks: Tasks) -> bool:
+    """Whether a cell is trained and evaluated."""
+    return state_of(folder, tasks) == "done"

@@ -34,8 +34,9 @@ _NO_NAMES = (
 # Latin letters with their accents; beyond Latin-1, capitals and small letters take turns and stand in both classes.
 _UPPER, _LOWER = "A-ZÀ-ÖØ-ÞĀ-ž", "a-zß-öø-ÿĀ-ž"
 _NOT = rf"(?!(?i:{_NO_NAMES})\b(?!['’-]\w\w))(?!X{{2,}}\b)(?!\w+[ \t]*:)"
-_MIXED = rf"{_NOT}(?:[{_UPPER}][{_LOWER}]*['’]?)?[{_UPPER}][{_LOWER}]+(?:[-'’][{_UPPER}][{_LOWER}]+)*(?![\w])"
-_CAPITALS = rf"{_NOT}[{_UPPER}](?:['’]?[{_UPPER}])+(?:-[{_UPPER}]+)*(?![\w])"
+# No name has more parts or letters; without a limit, time would grow with the square of such a text.
+_MIXED = rf"{_NOT}(?:[{_UPPER}][{_LOWER}]*['’]?)?[{_UPPER}][{_LOWER}]+(?:[-'’][{_UPPER}][{_LOWER}]+){{0,6}}(?![\w])"
+_CAPITALS = rf"{_NOT}[{_UPPER}](?:['’]?[{_UPPER}]){{1,60}}(?:-[{_UPPER}]+){{0,6}}(?![\w])"
 _WORD = rf"(?:{_MIXED}|{_CAPITALS})"
 _INITIAL = rf"(?:[{_UPPER}]\.|[{_UPPER}](?=[ \t]+[{_UPPER}][{_LOWER}'’{_UPPER}]))"
 _PARTICLE = (

@@ -156,7 +156,7 @@ def _is_no_reference(match: re.Match[str]) -> bool:
 
 
 NUMBERS = (
-    _rule("EMAIL", r"(?P<id>\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b)", needs="@"),
+    _rule("EMAIL", r"(?P<id>\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+\b)", needs="@"),
     _rule("URL", r"(?P<id>\b(?:https?://|ftp://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:])", needs="://|www."),
     _rule("NATIONAL_ID", r"(?<![\w-])(?P<id>(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4})(?![\w-])"),
     _rule("NATIONAL_ID", r"(?<![\w.-])(?P<id>(?:\d{8}|\d\d\.\d{3}\.\d{3}|[XYZ]-?\d{7})[- ]?[A-HJ-NP-TV-Z])\b", _is_dni),
@@ -235,7 +235,7 @@ PLACES = (
         rf"{_PLACE_WORD}(?:\s+{_PLACE_WORD}){{0,4}},?\s*(?:n[º°o]?\.?\s*)?\d{{1,4}}(?:,?\s*\d{{1,2}}\s?[ºª°]\s?[A-Z]?\b)?)",
     ),
     _rule("ADDRESS", r"\b(?P<id>(?i:p\.?\s?o\.?\s+box)\s+\d+)\b"),
-    _rule("ZIP", rf"[A-Z][\w'’.-]+,?\s+(?P<id>(?:{_STATES})\.?\s+\d{{5}}(?:-\d{{4}})?)(?![\w-])"),
+    _rule("ZIP", rf"[A-Z][\w'’.-]{{1,60}},?\s+(?P<id>(?:{_STATES})\.?\s+\d{{5}}(?:-\d{{4}})?)(?![\w-])"),
     _rule(
         "ZIP", r"\b(?i:zip(?:\s+code)?|postal\s+code|c[oó]digo\s+postal|c\.p\.|cp)[\s:]{0,3}(?P<id>\d{5}(?:-\d{4})?)\b"
     ),

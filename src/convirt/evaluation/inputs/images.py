@@ -8,6 +8,7 @@ Shape legend: N images, D features, R side of the canvas.
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,7 +156,9 @@ def encode_images(
     """
     parts: list[list[NDArray[np.float32]]] = [[] for _ in requests]
     reader = _Reader()
-    for start in track(range(0, len(paths), batch_size), description=label, transient=True):
+    for start in track(
+        range(0, len(paths), batch_size), description=label, transient=True, disable=not sys.stdout.isatty()
+    ):
         chunk = paths[start : start + batch_size]
         images = [reader.read(path) for path in chunk]
         for part, (encoder, space) in zip(parts, requests, strict=True):
