@@ -18,7 +18,7 @@ from pathlib import Path
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import Options
 from convirt.data.sources import chexpert_plus, mimic_cxr
-from convirt.data.sources.mimic_tables import official_splits
+from convirt.data.sources.mimic_cxr import official_splits
 from convirt.data.sources.studies import hold_out_pairs, read_study
 
 STUDIES, PATIENTS = 227_835, 74_487

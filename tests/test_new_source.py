@@ -1,5 +1,7 @@
 """The source that the guide of `convirt.data.sources` shows in full works as it stands there."""
 
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -43,3 +45,11 @@ def test_the_guide_is_a_whole_source(my_set: dict[str, Any], tmp_path: Path) -> 
     assert corpus.pair(0).sentences == ("The lungs are clear today.",)
     dropped = trees.audit_of(corpus)["dropped"]
     assert {reason: entry["count"] for reason, entry in dropped.items()} == {"image not found": 2}
+
+
+@pytest.mark.parametrize("name", ["mimic_cxr", "chexpert_plus", "open_i", "dicomweb"])
+def test_the_module_of_a_verb_imports_nothing_heavy(name: str) -> None:
+    heavy = "{'torch', 'pandas', 'pyarrow', 'scipy', 'sklearn', 'matplotlib', 'PIL', 'pydicom', 'transformers', 'timm'}"
+    code = f"import sys; import convirt.data.sources.{name}; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
