@@ -16,6 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from convirt.data.paths import close_file
 from convirt.data.preparing.audit import EXCLUDED, Audit
 from convirt.data.preparing.pairs import PairPlan, Row
 from convirt.data.splits import check_patients, given_split, split_by_patient
@@ -187,7 +188,8 @@ class _Files:
             if not real.startswith(self._inside) and real != self._real:
                 return "", _OUTSIDE
             if not os.path.isfile(real):
-                return "", ("image not found", "")
+                close = close_file(self._real, image)  # its name stays out of the audit, which may be handed on
+                return "", ("image not found", f"a file there differs in {close[1]}" if close else "")
         except (OSError, ValueError) as error:  # too long, a null byte, a loop of links
             return "", ("image not found", type(error).__name__)
         # What the corpus keeps is relative, the same on every machine, and free of `..`, which links make ambiguous.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import Benchmark, Protocol, open_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
+from convirt.data.paths import said_of_close_file
 from convirt.data.splits import SPLITS, canonical_id
 from convirt.data.tables import read_frame, row_of
 from convirt.errors import InputError
@@ -384,5 +385,6 @@ def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path,
     if missing:
         where = "; is --images the folder that the paths start from?" if len(missing) == len(paths) else ""
         count = f"{len(missing)} of {len(paths)} images of {table} are missing"
-        raise InputError(f"{count}, the first that was tried is {missing[0]}{where}")
+        close = said_of_close_file(root, missing[0].relative_to(root).as_posix())
+        raise InputError(f"{count}, the first that was tried is {missing[0]}{close or where}")
     return paths
