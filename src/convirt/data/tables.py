@@ -161,7 +161,7 @@ def require_columns(table: Table, names: Sequence[str], *, option: str = "") -> 
 
 
 def one_class_each(labels: pd.Series, path: Path) -> pd.Series:
-    """Write each class in its commonest spelling (Effusion and effusion are one, 1 and 1.0 too); a note names the others.
+    """Write each class in its commonest spelling (of Effusion and effusion, 1 and 1.0); a note names the others.
 
     Args:
         labels: Class of each row.
