@@ -369,6 +369,41 @@ def test_a_patient_in_two_given_splits_is_refused(tmp_path: Path) -> None:
     assert "--split-column" in message
 
 
+@pytest.mark.parametrize("spell", [lambda n: f"{n}.0", lambda n: f"00{n}", lambda n: f"{n},0"])
+def test_spellings_of_one_patient_are_split_together_and_named(tmp_path: Path, spell: Any) -> None:
+    table = make_archive(tmp_path)
+    plain = [str(1001 + number // 2) for number in range(20)]
+    expected = {(pair.patient_id, pair.split) for pair in pairs_of(prepare(tmp_path, table.assign(patient=plain)))}
+    mixed = [spell(name) if number % 2 == 0 else name for number, name in enumerate(plain)]
+    corpus = prepare(tmp_path, table.assign(patient=mixed), out=tmp_path / "mixed")
+    assert {(pair.patient_id, pair.split) for pair in pairs_of(corpus)} == expected
+    audit = json.loads((tmp_path / "mixed" / "audit.json").read_text())
+    entry = audit["repaired"]["another spelling of a patient's id"]
+    assert entry["count"] == 10
+    assert entry["rows"][1]["detail"] == "counted as the patient of row 4"
+    assert "10 patients have ids in several spellings; each is one patient" in audit["notes"]
+
+
+def test_other_spellings_are_not_touched_where_each_patient_has_one(tmp_path: Path) -> None:
+    names = [f"00{number}.0" for number in range(20)]
+    corpus = prepare(tmp_path, make_archive(tmp_path, patient=names))
+    assert sorted(pair.patient_id for pair in pairs_of(corpus)) == sorted(names)
+    dealt = split_by_patient(names, seed=0, val_share=0.1, test_share=0.1)
+    assert {pair.patient_id: pair.split for pair in pairs_of(corpus)} == dealt
+
+
+def pairs_of(corpus: Corpus) -> list[Any]:
+    return [corpus.pair(place) for place in range(len(corpus))]
+
+
+def test_a_path_that_is_spelt_otherwise_is_named_by_kind(tmp_path: Path) -> None:
+    table = make_archive(tmp_path)
+    table.loc[3, "image"] = table.loc[3, "image"].replace("/", "\\")
+    prepare(tmp_path, table, max_failures=1)
+    (entry,) = read_audit(tmp_path)["dropped"]["image not found"]["rows"]
+    assert entry["detail"] == "a file there differs in backslashes"
+
+
 def test_bad_tables(tmp_path: Path) -> None:
     table = make_archive(tmp_path)
     message = refused(tmp_path, table.rename(columns={"report": "text"}))

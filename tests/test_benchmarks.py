@@ -571,3 +571,20 @@ def test_paths_that_no_file_system_takes_lead_out(tmp_path):
     inside = ["inside/a.png", "./inside//a.png", "inner/a.png", "none/a.png", "loop/a.png", "x" * 5000]
     outside = ["", "/etc/passwd", "../a.png", "inside/../../a.png", "a\0b", "a/" * 2000 + "b", "outer/passwd", "outer"]
     assert leading_out([*inside, *outside], tmp_path) == outside
+
+
+@pytest.mark.parametrize("spell", [lambda name: f"{name}.0", lambda name: f"0{name}"])
+def test_spellings_of_one_patient_or_class_are_drawn_together(tmp_path, capsys, spell):
+    plain = [str(100 + number // 2) for number in range(40)]
+    mixed = [spell(name) if number % 2 == 0 else name for number, name in enumerate(plain)]
+    classes = [("a", "b")[number // 2 % 2] for number in range(40)]
+    made = {}
+    for name, patients in {"plain": plain, "mixed": mixed}.items():
+        labels = ["A", *classes[1:]] if name == "mixed" else classes
+        frame = pd.DataFrame({"image": [f"{n}.png" for n in range(40)], "who": patients, "kind": labels})
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        options = {"label_column": "kind", "patient_column": "who", "images": False}
+        made[name] = benchmark_table(tmp_path, tmp_path / f"{name}.csv", tmp_path / name, **options)
+    assert made["mixed"].table.read_bytes() == made["plain"].table.read_bytes()
+    assert "20 patients have ids in several spellings; each is one patient" in made["mixed"].notes
+    assert "'A' as 'a'" in capsys.readouterr().err

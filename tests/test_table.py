@@ -65,6 +65,24 @@ def test_a_multi_label_table_keeps_gaps(archive):
     np.testing.assert_array_equal(table.targets_NC, expected)
 
 
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        (["Effusion", "Edema", "effusion", "Edema", "Effusion", "edema"], ("Edema", "Effusion")),
+        (["1", "0", "1.0", "0", "1", "0.0"], ("0", "1")),
+        (["No finding", "x", "no  finding", "x", "No finding", "x"], ("No finding", "x")),
+    ],
+)
+def test_spellings_of_one_class_are_one_and_named(archive, capsys, given, classes):
+    assert archive({"finding": given}).classes == classes
+    assert "spellings of one class" in capsys.readouterr().err
+
+
+def test_spellings_of_one_patient_count_as_one(archive):
+    cases = ["1001", "1001.0", "0001001", "p2", "P3", "p3"]
+    assert archive({"case": cases}).patients_N.tolist() == ["1001"] * 3 + ["p2", "p3", "p3"]
+
+
 def test_rows_can_be_chosen(archive):
     table = archive(where=["kind=CT", "finding=1"], label_column=None)
     assert table.images == ("0.png", "2.png", "4.png")

@@ -67,7 +67,9 @@ def test_a_workbook_is_told_how_to_be_saved(tmp_path: Path, head: bytes, kind: s
         read_table(written(tmp_path, head, name))
 
 
-@pytest.mark.parametrize("word", ["nan", "NaN", "None", "<NA>", "N/A", "n/a", "NULL", "null", "#N/A", " nan "])
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "None", "<NA>", "N/A", "n/a", "NULL", "null", "#N/A", " nan ", "NA", "na"]
+)
 def test_missing_values_that_are_written_out(tmp_path: Path, word: str) -> None:
     table = read_table(written(tmp_path, f"patient,text\np1,{word}\n{word},nan is a word here\n"))
     assert table.rows.column("patient").to_pylist() == ["p1", ""]

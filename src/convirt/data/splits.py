@@ -3,7 +3,9 @@
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from convirt.errors import InputError
 
@@ -21,9 +23,32 @@ def canonical_id(name: str) -> str:
 
     Ids are compared in this form. They are kept as they are written.
     """
-    plain = unicodedata.normalize("NFKC", name).strip().casefold()
+    plain = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
     plain = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain)
     return plain.lstrip("0") or "0" if plain.isdigit() else plain
+
+
+def respelt(names: Iterable[str], *, prefer: Literal["canonical", "commonest"] = "canonical") -> dict[str, str]:
+    """For each spelling of an id or a class that goes by several, the one that stands for it among those there.
+
+    Args:
+        names: As they are written, repetitions included.
+        prefer: The canonical form if it is there, so that hashes of it stay as they are; or the commonest spelling.
+            Failing that, the first.
+
+    Returns:
+        Spelling -> the one to take, without those that stay: empty if every id has one spelling.
+    """
+    spellings: dict[str, list[str]] = {}
+    counts = Counter(names)
+    for name in counts:
+        spellings.setdefault(canonical_id(name), []).append(name)
+    taken = {}
+    for canonical, several in spellings.items():
+        commonest = max(several, key=lambda name: counts[name])
+        keep = commonest if prefer == "commonest" else canonical if canonical in several else several[0]
+        taken.update({name: keep for name in several if name != keep})
+    return taken
 
 
 def given_split(name: str) -> str:

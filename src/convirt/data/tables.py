@@ -30,6 +30,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from convirt.data.shards import file_sha256
+from convirt.data.splits import respelt
 from convirt.errors import InputError
 
 _ROWS_AT_ONCE = 4096
@@ -38,7 +39,9 @@ _LONGEST_CELL = 16 * 2**20
 
 Text = mmap.mmap | bytes
 
-MISSING = frozenset(("nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "NaT"))
+MISSING = frozenset(
+    ("nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "NaT", "NA", "na")
+)
 """Cells that say that nothing is there, as spreadsheets and programs write them: they are read as empty."""
 _WORKBOOKS = {b"PK\x03\x04": "an Excel workbook (.xlsx)", b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)"}
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -155,6 +158,19 @@ def require_columns(table: Table, names: Sequence[str], *, option: str = "") -> 
                 f"{option}{': ' if option else ''}table {table.name} has no column {name!r}{meant}; its columns are: "
                 f"{', '.join(table.header)}"
             )
+
+
+def one_class_each(labels: pd.Series, path: Path) -> pd.Series:
+    """Write each class in its commonest spelling (of Effusion and effusion, 1 and 1.0); a note names the others.
+
+    Args:
+        labels: Class of each row.
+        path: The table, for the note.
+    """
+    if taken := respelt(labels, prefer="commonest"):
+        said = ", ".join(f"{other!r} as {name!r}" for other, name in sorted(taken.items())[:10])
+        print(f"note: table {path.name}: column {labels.name!r}: spellings of one class: {said}", file=sys.stderr)
+    return labels.replace(taken) if taken else labels
 
 
 def row_of(column: pd.Series, value: object) -> str:

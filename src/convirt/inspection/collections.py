@@ -12,6 +12,7 @@ import pandas as pd
 from convirt.data.corpora import Corpus
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.imaging.prepared import prepare_image
+from convirt.data.paths import said_of_close_file
 from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import Fingerprint, pair_digest
 from convirt.data.splits import SPLITS
@@ -146,9 +147,10 @@ class TableRows:
             yield self.row(place)
         if self.unreadable == len(self):
             option = "" if self.about["kind"] == "benchmark" else f" and --image-column ({self.columns.image})"
+            first = self._frame.iloc[0][self.columns.image]
             raise InputError(
                 f"none of the {len(self):,} images of {self.name} can be read below {self.images}, the first being "
-                f"{self._frame.iloc[0][self.columns.image]!r}; check --images (--against-images){option}"
+                f"{first!r}{said_of_close_file(self.images, first)}; check --images (--against-images){option}"
             )
 
     def row(self, place: int) -> Pair:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from convirt.data.paths import said_of_close_file
 from convirt.data.tables import read_frame
 from convirt.errors import InputError
 
@@ -110,8 +111,8 @@ def check_images(images: Sequence[str], root: Path, *, there: bool) -> None:
     missing = [name for name in distinct if there and not (root / name).is_file()]
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(distinct)} images are missing below {root}, the first is {missing[0]}; complete "
-            "them, or build from the tables alone with --no-images"
+            f"{len(missing)} of {len(distinct)} images are missing below {root}, the first is {missing[0]}"
+            f"{said_of_close_file(root, missing[0])}; complete them, or build from the tables alone with --no-images"
         )
 
 

@@ -21,6 +21,8 @@ from convirt.data.benchmarks.building import Source, build_benchmark
 from convirt.data.benchmarks.files import names_of, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark, Protocol
 from convirt.data.benchmarks.splits import rank
+from convirt.data.splits import respelt
+from convirt.data.tables import one_class_each
 from convirt.errors import InputError
 
 _POSITIVE = {"1", "1.0", "true"}
@@ -168,6 +170,7 @@ def images_by_class(
     """
     rows = read_source(table, [image_column, patient_column, label_column], where)
     rows = rows[rows[label_column] != ""]
+    rows = rows.assign(**{label_column: one_class_each(rows[label_column], table)})
     classes = tuple(sorted(set(rows[label_column])))
     if len(classes) < 2:
         raise InputError(f"{table}: column {label_column!r} names {len(classes)} classes; a retrieval set needs two")
@@ -177,6 +180,7 @@ def images_by_class(
 
 def _checked(frame: pd.DataFrame, table: Path) -> pd.DataFrame:
     unique_images(frame, str(table))
+    frame = frame.assign(patient=frame["patient"].replace(respelt(frame["patient"])))
     if (frame["patient"] == "").any():
         raise InputError(f"{table}: a row names no patient; fill it in")
     return frame.reset_index(drop=True)

@@ -10,7 +10,8 @@ from convirt.data.benchmarks.building import Source, build_benchmark, build_spli
 from convirt.data.benchmarks.files import names_of, read_source, unique_images
 from convirt.data.benchmarks.folder import Benchmark
 from convirt.data.benchmarks.splits import Asked, Sizes, SplitRule
-from convirt.data.splits import check_patients, given_split
+from convirt.data.splits import check_patients, given_split, respelt
+from convirt.data.tables import one_class_each
 from convirt.errors import InputError
 
 _VALUES = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "": ""}
@@ -79,6 +80,7 @@ def benchmark_table(
     rows = read_source(table, [column for column in asked if column], where)
     if label_column:
         rows = rows[rows[label_column] != ""]
+        rows = rows.assign(**{label_column: one_class_each(rows[label_column], table)})
     if rows.empty:
         raise InputError(f"{table}: no row has a label; check the label column and the filters")
     if label_column and len(rows) > 2 and rows[label_column].is_unique:
@@ -93,6 +95,13 @@ def benchmark_table(
         raise InputError(f"{table}: a label or kept column may not be called {taken[0]!r}; rename it")
     columns |= {column: rows[column] for column in keep_columns if column not in columns}
     frame = pd.DataFrame({**columns, "released": "train"}).reset_index(drop=True)
+    spellings = respelt(frame["patient"]) if patient_column else {}
+    given = frame["patient"]
+    frame["patient"] = given.replace(spellings)
+    notes = [] if patient_column else ["patients are unknown: every image counts as a patient of its own"]
+    if spellings:
+        count = len(set(spellings.values()))
+        notes.append(f"{count} patients have ids in several spellings; each is one patient")
     _check(frame, table)
     source = Source(
         name=name or table.name.split(".")[0],
@@ -103,13 +112,13 @@ def benchmark_table(
         tables=(table,),
         unit=unit_column,
         settings={"where": list(where)},
-        notes=() if patient_column else ("patients are unknown: every image counts as a patient of its own",),
+        notes=tuple(notes),
     )
     chosen = split or ("official" if split_column else "patient")
     if chosen != "official":
         asked_sizes = Asked(seed=seed, val_images=val_images, test_images=test_images)
         return build_split(source, out, chosen, RULES[chosen], asked_sizes, images=images)
-    frame = _given(frame, rows, split_column, patient_column)
+    frame = _given(frame, rows, split_column, given if patient_column else None)
     return build_benchmark(source, frame, out, split={"name": chosen}, images=images)
 
 
@@ -128,12 +137,12 @@ def _check(frame: pd.DataFrame, table: Path) -> None:
 
 
 def _given(
-    frame: pd.DataFrame, rows: pd.DataFrame, split_column: str | None, patient_column: str | None
+    frame: pd.DataFrame, rows: pd.DataFrame, split_column: str | None, patients: pd.Series | None
 ) -> pd.DataFrame:
     """The frame with the table's own split."""
     if split_column is None:
         raise InputError("the split `official` is the table's own; name its column (--split-column)")
     parts = [given_split(value) for value in rows[split_column]]
-    if patient_column:
-        check_patients(zip(frame["patient"], parts, strict=True))
+    if patients is not None:
+        check_patients(zip(patients, parts, strict=True))
     return frame.assign(split=parts)

@@ -16,9 +16,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from convirt.data.paths import close_file
 from convirt.data.preparing.audit import EXCLUDED, Audit
 from convirt.data.preparing.pairs import PairPlan, Row
-from convirt.data.splits import check_patients, given_split, split_by_patient
+from convirt.data.splits import check_patients, given_split, respelt, split_by_patient
 from convirt.data.tables import Table, passing_rows, require_columns
 from convirt.errors import InputError
 
@@ -93,12 +94,27 @@ def plan_pairs(
     for number, problem in table.malformed.items():
         audit.drop(number, "row that does not fit the header", detail=problem, failure=True)
     rows: list[tuple[Row, bytes]] = list(_usable_rows(table, columns, root, passing_rows(table, where), audit))
+    if columns.split is not None:
+        check_patients((row.patient, row.split) for row, _ in rows)
+    _respell(rows, audit)
     if columns.split is None:
         splits = split_by_patient((row.patient for row, _ in rows), **shares)
     else:
-        check_patients((row.patient, row.split) for row, _ in rows)
         splits = {row.patient: row.split for row, _ in rows}
     return TablePlans(table, columns, list(_group(rows, columns, splits, audit)))
+
+
+def _respell(rows: list[tuple[Row, bytes]], audit: Audit) -> None:
+    """Give a patient whose id is spelt in several ways (1001 and 1001.0) one of them; the audit names the rows."""
+    if not (taken := respelt(row.patient for row, _ in rows)):
+        return
+    first = {row.patient: row.number for row, _ in reversed(rows)}
+    for place, (row, text) in enumerate(rows):
+        if (patient := taken.get(row.patient)) is not None:  # its id stays out of the audit, which may be handed on
+            as_in = f"counted as the patient of row {first[patient]}"
+            audit.repair(row.number, "another spelling of a patient's id", image=row.image, detail=as_in)
+            rows[place] = replace(row, patient=patient), text
+    audit.notes.append(f"{len(set(taken.values()))} patients have ids in several spellings; each is one patient")
 
 
 def _join(texts: Iterator[str]) -> str:
@@ -187,7 +203,8 @@ class _Files:
             if not real.startswith(self._inside) and real != self._real:
                 return "", _OUTSIDE
             if not os.path.isfile(real):
-                return "", ("image not found", "")
+                close = close_file(self._real, image)  # its name stays out of the audit, which may be handed on
+                return "", ("image not found", f"a file there differs in {close[1]}" if close else "")
         except (OSError, ValueError) as error:  # too long, a null byte, a loop of links
             return "", ("image not found", type(error).__name__)
         # What the corpus keeps is relative, the same on every machine, and free of `..`, which links make ambiguous.

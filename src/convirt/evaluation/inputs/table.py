@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import Benchmark, Protocol, open_benchmark
 from convirt.data.benchmarks.fractions import nested_fraction
-from convirt.data.splits import SPLITS, canonical_id
-from convirt.data.tables import read_frame, row_of
+from convirt.data.paths import said_of_close_file
+from convirt.data.splits import SPLITS, canonical_id, respelt
+from convirt.data.tables import one_class_each, read_frame, row_of
 from convirt.errors import InputError
 from convirt.evaluation.inputs.options import TableOptions
 from convirt.evaluation.statistics.metrics import one_hot
@@ -284,6 +285,8 @@ def read_table(
         frame = frame[frame[columns.label] != ""]
     if not len(frame):
         raise InputError(f"{path}: no row has a value in the label column {columns.label!r}")
+    if columns.label and not named_split:
+        frame = frame.assign(**{columns.label: one_class_each(frame[columns.label], path)})
     classes, targets_NC = _targets(frame, columns.label, columns.labels, path)
     splits_N = _splits(frame, columns.split, path)
     patients_N = frame[columns.patient or columns.image].to_numpy(dtype=str)
@@ -291,6 +294,8 @@ def read_table(
     if not named_split:
         _check_patients(patients_N, splits_N, columns.patient, path)
         _check_once(names, path)
+    if columns.patient and not named_split and (taken := respelt(patients_N.tolist())):
+        patients_N = np.array([taken.get(patient, patient) for patient in patients_N.tolist()], dtype=str)
 
     def optional(column: str | None) -> NDArray[np.str_] | None:
         return frame[column].to_numpy(dtype=str) if column else None
@@ -384,5 +389,6 @@ def _image_paths(names: tuple[str, ...], root: Path, table: Path) -> tuple[Path,
     if missing:
         where = "; is --images the folder that the paths start from?" if len(missing) == len(paths) else ""
         count = f"{len(missing)} of {len(paths)} images of {table} are missing"
-        raise InputError(f"{count}, the first that was tried is {missing[0]}{where}")
+        close = said_of_close_file(root, missing[0].relative_to(root).as_posix())
+        raise InputError(f"{count}, the first that was tried is {missing[0]}{close or where}")
     return paths
