@@ -54,15 +54,16 @@ def read_audit(corpus: Path, show: bool) -> dict[str, Any]:
     try:
         audit = json.loads((corpus / "audit.json").read_text(encoding="utf-8"))
         result: dict[str, Any] = {"rows": audit["rows"]}
-        for fate in ("dropped", "repaired"):
+        for fate in ("dropped", "repaired", "noted"):
             result[fate] = [
                 {
                     "reason": reason,
                     "count": entry["count"],
                     "examples": [row if show else {"row": row["row"]} for row in entry["rows"][:3]],
                 }
-                for reason, entry in sorted(audit[fate].items(), key=lambda item: -item[1]["count"])
+                for reason, entry in sorted(audit.get(fate, {}).items(), key=lambda item: -item[1]["count"])
             ]
+        result["words"] = audit.get("words", {})
         result["notes"] = len(audit["notes"])
         if show:
             result["notes_listed"] = audit["notes"][:20]

@@ -10,27 +10,34 @@ import json
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from rich.table import Table
 
+from convirt.data.reports import Report
+
 EXCLUDED = "excluded by filter"
 LISTED = 1000
 """Rows of one reason that `audit.json` lists; `audit.csv` lists all."""
 
+LITTLE_KEPT = "less than a third of the words kept"
+
+_STEPS = 300  # of a share; a hundred are the third below which a report is listed
+_TITLES = ("dropped", "repaired", "noted")
 _DROPPED, _REPAIRED, _FAILED = 1, 2, 4
 _IN_MEMORY = 4 * 2**20  # bytes of entries before they go to disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row that was dropped or repaired."""
+    """One row that was dropped or repaired, or of whose report something is worth a look."""
 
-    fate: Literal["dropped", "failed", "repaired"]
-    """`failed` rows are dropped ones that could not be used; the other dropped ones were not wanted."""
+    fate: Literal["dropped", "failed", "repaired", "noted"]
+    """`failed` rows are dropped ones that could not be used; the other dropped ones were not wanted. `noted` rows count
+    as whatever else they are."""
     row: int
     """Number of the row in its table, from 1, the header not counted."""
     reason: str
@@ -45,6 +52,64 @@ class Entry:
         return {name: value for name in ("row", "image", "detail") if (value := getattr(self, name))}
 
 
+@dataclass
+class Words:
+    """The account of the words of all reports: each is kept or cut, and under what heading it stood."""
+
+    kept: Counter[str] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)
+    shares: Counter[str] = field(default_factory=Counter)
+    """How many reports kept so many three-hundredths of their words."""
+
+    def add(self, report: Report) -> None:
+        """Enter one report."""
+        self.kept.update(report.words_kept)
+        self.cut.update(report.words_cut)
+        self.shares[str(int(_STEPS * report.kept_share))] += 1
+
+    def merge(self, other: Mapping[str, Mapping[str, int]]) -> None:
+        """Enter what another process counted."""
+        for name, counts in other.items():
+            getattr(self, name).update(counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `audit.json` holds."""
+        return {
+            "reports": self.shares.total(),
+            "kept": dict(sorted(self.kept.items())),
+            "cut": dict(sorted(self.cut.items())),
+            "median_per_cent_kept": self.median,
+        }
+
+    @property
+    def median(self) -> int:
+        """The share of its words that half of the reports keep at least, per cent."""
+        shares = sorted((int(share), count) for share, count in self.shares.items())
+        seen = 0
+        for share, count in shares:
+            seen += count
+            if 2 * seen >= self.shares.total():
+                return 100 * share // _STEPS
+        return 100
+
+    def warning(self) -> str:
+        """Say that some reports kept little, and whether that is how this archive writes; empty if none did."""
+        few = sum(count for share, count in self.shares.items() if int(share) < 100)
+        if not few:
+            return ""
+        head = f"{few} of {self.shares.total()} reports kept less than a third of their words"
+        lost = ", ".join(f"{name or 'before the first heading'} {count}" for name, count in self.cut.most_common(3))
+        if self.median < 33:
+            return (
+                f"{head}, half of all at most {self.median} %: headings of this archive may be unknown, see --lexicon "
+                f"(most words were cut under: {lost})"
+            )
+        return (
+            f"{head}, where half keep {self.median} % and more; audit.csv lists them as {LITTLE_KEPT!r} "
+            f"(most words were cut under: {lost})"
+        )
+
+
 class Audit:
     """Counts every row once: as kept, as repaired (and kept), or as dropped.
 
@@ -54,6 +119,7 @@ class Audit:
         notes: What concerns no single row.
         alias: What an image is called in what is written and shown; set for the paths of which nothing may be kept.
         first_failure: The first row that was entered as one that could not be used, and why; empty if there is none.
+        words: What was kept of the words of the reports.
     """
 
     def __init__(self, *, table: str, total: int, notes: Iterable[str] = ()) -> None:
@@ -62,6 +128,7 @@ class Audit:
         self.notes: list[str] = list(notes)
         self.alias: Callable[[str], str] = str
         self.first_failure = ""
+        self.words = Words()
         self._fates = bytearray(total + 1)
         self._dropped: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
@@ -79,12 +146,24 @@ class Audit:
         """Count a row as repaired; a row that is dropped as well counts as dropped alone."""
         self.enter(Entry(fate="repaired", row=row, reason=reason, image=image, detail=detail))
 
+    def note_report(self, row: int, report: Report, *, image: str = "") -> None:
+        """Count what a report kept of its words, and name the rules that acted in it; `row` is its first."""
+        self.words.add(report)
+        for rule in report.rules:
+            self.enter(Entry(fate="noted", row=row, reason=rule, image=image))
+        if int(_STEPS * report.kept_share) < 100:
+            kept = sum(report.words_kept.values())
+            detail = f"{kept} of {kept + sum(report.words_cut.values())} words"
+            self.enter(Entry(fate="noted", row=row, reason=LITTLE_KEPT, image=image, detail=detail))
+
     def enter(self, entry: Entry) -> None:
         """Count an entry, perhaps one that another process made."""
         if entry.row >= len(self._fates):
             self._fates.extend(bytes(entry.row + 1 - len(self._fates)))
         fate = self._fates[entry.row]
-        if entry.fate == "repaired":
+        if entry.fate == "noted":
+            pass
+        elif entry.fate == "repaired":
             self._rows["repaired"] += not fate & (_REPAIRED | _DROPPED)
             fate |= _REPAIRED
         else:
@@ -151,17 +230,18 @@ class Audit:
                     reason: {"count": count, "rows": [entry.named() for entry in first]}
                     for reason, (count, first) in reasons[title].items()
                 }
-                for title in ("dropped", "repaired")
+                for title in _TITLES
             },
+            "words": self.words.to_json(),
             "notes": self.notes,
         }
 
     def _reasons(self, listed: int) -> dict[str, dict[str, tuple[int, list[Entry]]]]:
-        """Give, below `dropped` and `repaired`, each reason's count and its first `listed` rows by number."""
-        counts: dict[str, Counter[str]] = {"dropped": Counter(), "repaired": Counter()}
+        """Give, below `dropped`, `repaired` and `noted`, each reason's count and its first `listed` rows by number."""
+        counts: dict[str, Counter[str]] = {title: Counter() for title in _TITLES}
         heaps: dict[tuple[str, str], list[tuple[int, int, Entry]]] = {}
         for place, entry in enumerate(self.entries()):
-            title = "repaired" if entry.fate == "repaired" else "dropped"
+            title = "dropped" if entry.fate == "failed" else entry.fate
             counts[title][entry.reason] += 1
             heap = heaps.setdefault((title, entry.reason), [])
             # Negative: the heap gives up the largest row; the place keeps entries from being compared.
@@ -195,8 +275,11 @@ class Audit:
         table.add_row("in the table", str(counts["total"]), "")
         table.add_row("kept as they are", str(counts["kept"]), "")
         reasons = self._reasons(1)
-        for title in ("repaired", "dropped"):
-            table.add_row(title, str(counts[title]), "", style="bold")
+        for title in ("repaired", "dropped", "noted"):
+            if title != "noted":
+                table.add_row(title, str(counts[title]), "", style="bold")
+            elif reasons[title]:
+                table.add_row("reports in which a rule acted", "", "", style="bold")
             for reason, (count, (first,)) in reasons[title].items():
                 table.add_row(f"  {reason}", str(count), f"row {first.row} {first.image}".strip())
         return table

@@ -208,6 +208,7 @@ def make_shard(
         "failures": audit.failures,
         "sources_with_patient": leaking_paths,
         "counts": dict(writer.counts),
+        "words": vars(audit.words),
         "digests": [digest.hex() for digest in writer.digests],
         "entries": [vars(entry) for entry in audit.entries()],
     }
@@ -227,6 +228,7 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
         for row in plan.rows:
             audit.drop(row.number, content.reason, image=row.image, detail=content.detail, failure=True)
         return None
+    audit.note_report(plan.rows[0].number, content.report, image=plan.rows[0].image)
     if not content.images:
         reason = "text shorter than 3 tokens" if content.report.text else "no text"
         if content.report.tokens >= MIN_TOKENS:

@@ -35,6 +35,8 @@ __all__ = ["Options", "check_out", "prepare_corpus"]
 
 PAIRS_PER_SHARD = 256
 """What a kill costs at most, for each worker. Files of some ten megabytes."""
+FORM = 2
+"""Of the pieces of unfinished work; another number is another version's."""
 _WORTH_WORKERS = 500  # fewer pairs are read before a second process has started and imported what it needs
 
 Conclude = Callable[[Mapping[str, int]], Sequence[str]]
@@ -85,7 +87,14 @@ def prepare_corpus(
     settings = {**settings, **options.settings(), "min_tokens": MIN_TOKENS, "versions": versions()}
     # A share of failures that is raised afterwards does not change what was made before.
     made = {name: value for name, value in settings.items() if name != "max_failures"}
-    stamp = {"plans": digest, "pairs": len(plans), "each": PAIRS_PER_SHARD, "salt": identities.mark(), "made": made}
+    stamp = {
+        "plans": digest,
+        "pairs": len(plans),
+        "each": PAIRS_PER_SHARD,
+        "salt": identities.mark(),
+        "made": made,
+        "form": FORM,
+    }
     job = ShardJob(read=read, image_size=options.image_size, identities=identities)
     audit.alias = identities.file
     about = {"ids_mark": identities.mark(), **settings}
@@ -204,6 +213,7 @@ def _conclude(
         _enter(audit, piece)
         fingerprint.update(map(bytes.fromhex, piece["digests"]))
         counts.update(piece["counts"])
+        audit.words.merge(piece["words"])
         telling += piece["sources_with_patient"]
         if piece["bytes"]:
             names.append(shard_name(number))
@@ -213,6 +223,7 @@ def _conclude(
     rows = map_shards(work.corpus, names)
     assert pc.count_distinct(rows.column("pair_id")).as_py() == len(rows), "two pairs have one hash for an id"
     final = {**counts, "patients": pc.count_distinct(rows.column("patient_id")).as_py()}
+    audit.notes += [warning] if (warning := audit.words.warning()) else []
     audit.notes += shared_files(rows)
     if telling and options.ids == "hashed":
         audit.notes.append(

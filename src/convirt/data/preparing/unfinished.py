@@ -170,4 +170,6 @@ def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     said = difference(before, now).removeprefix("made.")
     if said.startswith(("plans ", "pairs ")):
         return "other rows, texts, images or splits"
+    if said.startswith("form "):
+        return "begun by another version of convirt"
     return "another salt of the ids" if said.startswith("salt ") else said

@@ -6,17 +6,19 @@ counts, hyphens and slashes part words, contractions are two tokens, numbers and
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
-from convirt.data.reports.sections import parse_sections, read_line_ends
+from convirt.data.reports.sections import Section, parse_sections, read_line_ends
 from convirt.data.reports.sentences import split_sentences
 
 MIN_TOKENS = 3
 """Pairs whose text is shorter are removed (A)."""
 
 REPAIR_LINE_ENDS = "line ends of another system in the report"
+RULE_EMPTY = "a missing value or a code is not text"
 
 _MISSING = frozenset({"nan", "none", "null", "n/a", "<na>", "na", "nat", "#n/a"})
 """How tables write that there is no text."""
@@ -27,6 +29,8 @@ _CODE = re.compile(
 )
 """A text that is a code alone: `2-ABNORMAL, PREVIOUSLY REPORTED`."""
 
+HEADINGS = "headings"
+_RUN = re.compile(r"[^\W_]+")
 _TOKEN = re.compile(
     r"(?:[^\W\d_]\.){2,}+"  # e.g., p.m.
     r"|\d++(?:[.,:/]\d++)*+"  # 2.5, 3/4, 3:45
@@ -54,6 +58,19 @@ class Report:
     """Names of the kept sections in their order, as in the lexicon; empty if the whole text is kept."""
     repairs: tuple[str, ...] = ()
     """What had to be put right, phrases under which the audit counts."""
+    rules: tuple[str, ...] = ()
+    """Rules beyond plain headings that decided what is kept, phrases under which the audit counts."""
+    words_kept: Mapping[str, int] = field(default_factory=dict)
+    """Words (runs of letters and digits) by kept section, before any mask; `` where the whole text is kept."""
+    words_cut: Mapping[str, int] = field(default_factory=dict)
+    """Words of the other sections, `` before the first heading, and `headings`; with those kept, all of the report."""
+
+    @property
+    def kept_share(self) -> float:
+        """Kept words as a share of all but the headings; 1 where there is none."""
+        kept = sum(self.words_kept.values())
+        cut = sum(number for name, number in self.words_cut.items() if name != HEADINGS)
+        return kept / (kept + cut) if kept + cut else 1.0
 
 
 def parse_report(report: str, lexicon: Lexicon = ENGLISH, *, edit: Callable[[str], str] | None = None) -> Report:
@@ -65,9 +82,13 @@ def parse_report(report: str, lexicon: Lexicon = ENGLISH, *, edit: Callable[[str
         edit: Changes each kept text before it is parted into sentences, such as a mask of identifiers.
     """
     flat = read_line_ends(report)
-    kept = [section for section in parse_sections(flat, lexicon) if section.kept]
-    bodies = [flat[section.start : section.end] for section in kept] if kept else [flat]
-    return _assemble(bodies, [section.name for section in kept], lexicon, edit, repaired=flat != report)
+    sections = parse_sections(flat, lexicon)
+    if not any(section.kept for section in sections):
+        sections = [Section(name="", heading="", start=0, end=len(flat), kept=True)]
+    bodies = [(section.name, flat[section.start : section.end], section.kept) for section in sections]
+    headings = count_words(flat) - sum(count_words(body) for _, body, _ in bodies)
+    rules = [rule for section in sections for rule in section.rules]
+    return _assemble(bodies, rules, headings, lexicon, edit, repaired=flat != report)
 
 
 def fields_report(
@@ -79,28 +100,43 @@ def fields_report(
     """
     given = {name: text.strip() for name, text in (("findings", findings), ("impression", impression)) if text.strip()}
     fields = {name: read_line_ends(text) for name, text in given.items()}
-    return _assemble(list(fields.values()), list(fields), lexicon, edit, repaired=fields != given)
+    bodies = [(name, text, True) for name, text in fields.items()]
+    return _assemble(bodies, [], 0, lexicon, edit, repaired=fields != given)
 
 
 def _assemble(
-    bodies: Sequence[str],
-    names: Sequence[str],
+    bodies: Sequence[tuple[str, str, bool]],
+    rules: Sequence[str],
+    headings: int,
     lexicon: Lexicon,
     edit: Callable[[str], str] | None,
     *,
     repaired: bool,
 ) -> Report:
-    bodies = ["" if _is_empty(body) else body for body in bodies]
-    if edit is not None:
-        bodies = [edit(body) for body in bodies]
-    text = " ".join(" ".join(bodies).split())
+    """Make a report of its sections (name, text, whether kept), of the rules that acted and its words of headings."""
+    kept: Counter[str] = Counter()
+    cut: Counter[str] = Counter({HEADINGS: headings})
+    texts: list[str] = []
+    acted = dict.fromkeys(rules)
+    for name, body, keep in bodies:
+        empty = keep and _is_empty(body)
+        (kept if keep and not empty else cut)[name] += count_words(body)
+        if keep:
+            texts.append("" if empty else edit(body) if edit else body)
+        if empty:
+            acted[RULE_EMPTY] = None
+    text = " ".join(" ".join(texts).split())
+    names = tuple(name for name, _, keep in bodies if keep and name)
     return Report(
         text=text,
-        sentences=tuple(sentence for body in bodies for sentence in split_sentences(body, lexicon)),
+        sentences=tuple(sentence for body in texts for sentence in split_sentences(body, lexicon)),
         tokens=count_tokens(text),
         has_sections=bool(names),
-        sections=tuple(names),
+        sections=names,
         repairs=(REPAIR_LINE_ENDS,) if repaired else (),
+        rules=tuple(acted),
+        words_kept=+kept,
+        words_cut=+cut,
     )
 
 
@@ -108,6 +144,11 @@ def _is_empty(body: str) -> bool:
     """Whether a text says that there is none, or is a code alone."""
     text = body.strip()
     return text.casefold() in _MISSING or _CODE.fullmatch(text) is not None
+
+
+def count_words(text: str) -> int:
+    """Count the runs of letters and digits of a text."""
+    return sum(1 for _ in _RUN.finditer(text))
 
 
 def count_tokens(text: str) -> int:

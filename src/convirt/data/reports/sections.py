@@ -10,11 +10,17 @@ not). `FINDINGS: Comparison: none. The lungs are clear.` has no comparison secti
 """
 
 import re
+from bisect import bisect_left as bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from convirt.data.reports.examinations import find_examination
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
+
+RULE_STAND_IN = "a comment or an opinion kept as the conclusion"
+RULE_EXAMINATION = "findings under the name of an examination"
+RULE_LABEL_LEFT = "a known label inside a kept section left in its text"
+RULE_CLOSED = "what closes a report cut off inside a line"
 
 MAX_LABEL = 80
 """Characters of the longest heading."""
@@ -55,6 +61,8 @@ class Section:
     """Its text without the heading is `report[start:end]`; nothing may be between them."""
     kept: bool
     """Whether the lexicon keeps it."""
+    rules: tuple[str, ...] = ()
+    """Rules beyond plain headings that decided about it, as the audit names them."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,12 @@ def read_line_ends(text: str) -> str:
 def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
     """Part a report into sections; a text without headings is one section named ``, an empty one has none."""
     flat = flatten(text)
-    headings = _drop_doubtful(flat, list(_find_headings(flat, lexicon)), lexicon)
-    headings = sorted([*headings, *_find_examinations(flat, headings, lexicon)], key=lambda heading: heading.start)
-    keeps = lexicon.kept | _stand_ins(flat, headings, lexicon)
+    left: list[int] = []
+    headings = _drop_doubtful(flat, list(_find_headings(flat, lexicon, left)), lexicon)
+    examinations = set(_find_examinations(flat, headings, lexicon))
+    headings = sorted([*headings, *examinations], key=lambda heading: heading.start)
+    stand_ins = _stand_ins(flat, headings, lexicon)
+    keeps = lexicon.kept | stand_ins
     sections = []
     start, end = _trim(flat, 0, headings[0].start if headings else len(flat))
     if start < end:
@@ -95,7 +106,14 @@ def parse_sections(text: str, lexicon: Lexicon = ENGLISH) -> list[Section]:
         name = " and ".join(heading.names)
         place = flat.find(heading.label, heading.start)
         label = text[place : place + len(heading.label)]
-        sections.append(Section(name=name, heading=label, start=start, end=end, kept=kept))
+        acted = {
+            RULE_STAND_IN: kept and not stand_ins.isdisjoint(heading.names) and start < end,
+            RULE_EXAMINATION: heading in examinations,
+            RULE_LABEL_LEFT: kept and bisect(left, start) < bisect(left, end),
+            RULE_CLOSED: bool(sections) and sections[-1].kept and heading.inside and not kept,
+        }
+        rules = tuple(rule for rule, acts in acted.items() if acts)
+        sections.append(Section(name=name, heading=label, start=start, end=end, kept=kept, rules=rules))
     return sections
 
 
@@ -116,7 +134,8 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, start + len(body.strip())
 
 
-def _find_headings(flat: str, lexicon: Lexicon) -> Iterator[_Heading]:
+def _find_headings(flat: str, lexicon: Lexicon, left: list[int]) -> Iterator[_Heading]:
+    """Yield the headings; `left` receives where a known label inside a kept section was left in its text."""
     small = flat == flat.lower()
     one_line = "\n" not in flat.strip()
     above: _Heading | None = None  # whose section is kept
@@ -125,23 +144,33 @@ def _find_headings(flat: str, lexicon: Lexicon) -> Iterator[_Heading]:
         end = flat.find("\n", place)
         end = len(flat) if end < 0 else end
         heading = _at_line_start(flat, place, end, lexicon)
-        if heading and not (above and _is_doubtful(heading, above, lexicon)):
+        if heading and above and _is_doubtful(flat, heading, above, lexicon):
+            left.append(flat.find(heading.label, heading.start))
+        elif heading:
             above = None if lexicon.kept.isdisjoint(heading.names) else replace(heading, inside=one_line)
             yield heading
             place = heading.end
         while (colon := flat.find(":", place, end)) >= 0:
-            if heading := _before_colon(flat, place, colon, lexicon, above, small):
+            if heading := _before_colon(flat, place, colon, lexicon, above, small, left):
                 above = None if lexicon.kept.isdisjoint(heading.names) else heading
                 yield heading
             place = colon + 1
         place = max(place, end + 1)
 
 
-def _is_doubtful(heading: _Heading, above: _Heading, lexicon: Lexicon) -> bool:
-    """Whether a label in the section of the kept heading above it is written otherwise, and so part of the text."""
-    if not lexicon.kept.isdisjoint(heading.names) or lexicon.closing.issuperset(heading.names):
+def _is_doubtful(flat: str, heading: _Heading, above: _Heading, lexicon: Lexicon) -> bool:
+    """Whether a label in the section of the kept heading above it is written otherwise, and so part of the text.
+
+    What closes a report may be written otherwise, but not in the line below the kept heading, where its text begins;
+    there only a line about the patient ends it that says no more (`Patient: ___`).
+    """
+    if not lexicon.kept.isdisjoint(heading.names) or heading.label.isupper() == above.label.isupper():
         return False
-    return heading.label.isupper() != above.label.isupper()
+    between = flat[above.end : min(heading.start, above.end + MAX_LABEL)]
+    directly = not between.strip() and between.count("\n") < 2
+    line = flat[heading.end : heading.end + MAX_LABEL].partition("\n")[0]
+    goes_on = lexicon.line_only.isdisjoint(heading.names) or ". " in line or len(line) == MAX_LABEL
+    return (directly and goes_on) or not lexicon.closing.issuperset(heading.names)
 
 
 def _at_line_start(flat: str, start: int, end: int, lexicon: Lexicon) -> _Heading | None:
@@ -225,14 +254,14 @@ def _lookup(label: str, lexicon: Lexicon) -> tuple[str, tuple[str, ...]]:
 
 
 def _before_colon(
-    flat: str, start: int, colon: int, lexicon: Lexicon, above: _Heading | None, small: bool
+    flat: str, start: int, colon: int, lexicon: Lexicon, above: _Heading | None, small: bool, left: list[int]
 ) -> _Heading | None:
     """Find the heading that ends at a colon inside a line; `small`: the text has no capitals at all."""
     begin = max(start, colon - MAX_LABEL)
-    left = _ASIDE.sub("", flat[begin:colon].rstrip(" \t*_"))
-    words = list(_WORD.finditer(left))[-lexicon.longest :]
+    before = _ASIDE.sub("", flat[begin:colon].rstrip(" \t*_"))
+    words = list(_WORD.finditer(before))[-lexicon.longest :]
     for word in words:
-        label = left[word.start() :].lstrip("*_[(#")
+        label = before[word.start() :].lstrip("*_[(#")
         names = lexicon.find(label) if label[:1].isalnum() else ()
         if not names:
             continue
@@ -240,7 +269,11 @@ def _before_colon(
         if place == 0 or not flat[place - 1].isspace():
             return None
         heading = _Heading(names, label, place, _skip(flat, colon + 1), inside=True)
-        return heading if _is_heading(flat, heading, lexicon, above, small) else None
+        if _is_heading(flat, heading, lexicon, above, small):
+            return heading
+        if above and lexicon.kept.isdisjoint(names) and label[0].isupper():
+            left.append(place)
+        return None
     return None
 
 
