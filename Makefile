@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-full test fast-checks audit slow clean
+.PHONY: demo demo-full test fast-checks audit fuzz slow clean
 
 demo: $(VENV)/.demo
 	$(BIN)/convirt demo
@@ -27,6 +27,11 @@ audit: $(VENV)/.dev
 	@said=$$($(BIN)/pip-audit --progress-spinner off --timeout 10 --skip-editable 2>&1) || \
 		case "$$said" in *"Found "*" known vulnerabilit"*) echo "$$said"; exit 1;; *) said="pip-audit: skipped, no answer from the registry";; esac; \
 		echo "$$said" | tail -n 1
+
+# Invariants of reports, tables, ids and DICOM headers: a minute from a seed that is printed (SEED=... repeats it).
+SEED ?= $(shell date +%s)
+fuzz: $(VENV)/.dev
+	FUZZ_SEED=$(SEED) $(BIN)/pytest -q -s tests/test_invariants.py -k short
 
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -13,8 +13,24 @@ import numpy as np
 import pydicom
 import pytest
 
-from convirt.data.imaging.dicom import REPAIR_EQUAL_CHANNELS, REPAIR_PADDING, REPAIR_SHAPE, REPORT_BURNED_IN, read_dicom
-from convirt.data.imaging.display import REPAIR_LUT_BITS, REPAIR_NARROW, REPAIR_RESCALE, REPAIR_WINDOW
+from convirt.data.imaging.dicom import (
+    REPAIR_EQUAL_CHANNELS,
+    REPAIR_FAINT_COLOUR,
+    REPAIR_NUMBER,
+    REPAIR_PADDING,
+    REPAIR_SHAPE,
+    REPORT_BURNED_IN,
+    read_dicom,
+)
+from convirt.data.imaging.display import (
+    REPAIR_BLIND,
+    REPAIR_FUNCTION,
+    REPAIR_HALF_RESCALE,
+    REPAIR_LUT_BITS,
+    REPAIR_NARROW,
+    REPAIR_RESCALE,
+    REPAIR_WINDOW,
+)
 from convirt.data.imaging.pixels import Choice, Unreadable
 from convirt.data.imaging.prepared import prepare_image, read_pixels
 from dicom_files import bare, dicom, group, lut, ramp, sequence, written
@@ -262,8 +278,9 @@ def test_stray_bits_outside_the_stored_ones_are_masked(bits: int, high: int, sig
     field = ((1 << bits) - 1) << shift
     cells_HW = (((meant_HW << shift) & field) | (rng.integers(0, 65536, (9, 7)) & ~field & 0xFFFF)).astype("<u2")
     cells_HW = cells_HW.view("<i2") if signed else cells_HW
-    data = dicom(cells_HW, bits=bits, HighBit=high, syntax=syntax, WindowCenter=low + 50, WindowWidth=90)
-    recipe = expect(data, naive(meant_HW, lambda x: naive_window(x, low + 50, 90)))
+    center = low + (50 if bits > 1 else 0)
+    data = dicom(cells_HW, bits=bits, HighBit=high, syntax=syntax, WindowCenter=center, WindowWidth=90)
+    recipe = expect(data, naive(meant_HW, lambda x: naive_window(x, center, 90)))
     assert (recipe["bits"], recipe["high_bit"]) == (bits, high)
 
 
@@ -319,6 +336,27 @@ def test_ycbcr_without_colour_is_kept() -> None:
     np.testing.assert_allclose(pixels.values_HW, grey_HW / 255.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "RGB"])
+def test_colour_of_one_or_two_levels_is_grey(levels: int, photometric: str) -> None:
+    """What lossy compression leaves of grey; a third level is colour."""
+    luma_HW = ramp(10, 240, "|u1").astype(float)
+    blue_HW, red_HW = np.zeros_like(luma_HW), np.zeros_like(luma_HW)
+    blue_HW[2, 2], red_HW[4, 4] = levels, -levels
+    channels = [luma_HW, 128 + blue_HW, 128 + red_HW]
+    if photometric == "RGB":  # ITU-R BT.601
+        red, blue = luma_HW + 1.402 * red_HW, luma_HW + 1.772 * blue_HW
+        channels = [red, luma_HW - 0.344 * blue_HW - 0.714 * red_HW, blue]
+    data = dicom(np.rint(np.stack(channels, axis=2)).astype("|u1"), bits=8, PhotometricInterpretation=photometric)
+    if levels > 2:
+        with pytest.raises(Unreadable, match="DICOM in colour"):
+            read_dicom(data)
+        return
+    pixels = read_dicom(data)
+    np.testing.assert_allclose(pixels.values_HW, luma_HW / 255, atol=0.6 / 255)
+    assert pixels.repairs == (REPAIR_FAINT_COLOUR,)
+
+
 @pytest.mark.parametrize("grey", [True, False])
 def test_palette(grey: bool) -> None:
     entries = [x * x for x in range(256)]
@@ -370,7 +408,7 @@ def inflated_bomb() -> bytes:
         (dicom(ramp(0, 9), SOPClassUID=f"{STORAGE}481.2"), "DICOM whose pixels are no picture"),
         (dicom(ramp(0, 9), SOPClassUID=f"{STORAGE}66.4"), "DICOM whose pixels are no picture"),
         (dicom(np.zeros((4, 4, 3), "|u1"), bits=8, Modality="XC"), "DICOM in colour: photograph"),
-        (dicom(np.arange(48, dtype="|u1").reshape(4, 4, 3), bits=8), r"^DICOM in colour$"),
+        (dicom(np.arange(0, 240, 5, dtype="|u1").reshape(4, 4, 3), bits=8), r"^DICOM in colour$"),
         (without("Rows"), "DICOM that cannot be decoded"),
         (dicom(ramp(0, 9), NumberOfFrames=2**31 - 1), "DICOM with several frames"),
         (dicom(ramp(0, 9), Rows=60000, Columns=60000), "image too large"),
@@ -509,3 +547,41 @@ def test_no_text_of_a_header_is_repeated() -> None:
     with pytest.raises(Unreadable) as caught:
         read_dicom(written(dataset))
     assert name not in caught.value.reason + caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BitsStored", ""),
+        ("BitsStored", "0"),
+        ("BitsStored", "33"),
+        ("HighBit", ""),
+        ("PixelRepresentation", "2"),
+        ("SamplesPerPixel", ""),
+        ("NumberOfFrames", "many"),
+        ("PixelPaddingValue", "none"),
+        ("PixelPaddingValue", ["1", "2"]),
+    ],
+)
+def test_whole_pixels_under_an_impossible_number_are_read(name: str, value: Any) -> None:
+    stored_HW = ramp(0, 4000)
+    dataset = pydicom.dcmread(io.BytesIO(dicom(stored_HW)))
+    dataset.add_new(pydicom.datadict.tag_for_keyword(name), "LO", value)
+    pixels = read_dicom(written(dataset))
+    np.testing.assert_allclose(pixels.values_HW, stored_HW / 4000, atol=1e-6)
+    assert pixels.repairs == (REPAIR_NUMBER,)
+
+
+@pytest.mark.parametrize("tags", [{"WindowCenter": 1e6, "WindowWidth": 50}, {"WindowCenter": -9000, "WindowWidth": 10}])
+def test_a_window_that_shows_nothing_gives_way(tags: dict[str, Any]) -> None:
+    pixels = read_dicom(dicom(ramp(0, 4000), **tags))
+    np.testing.assert_allclose(pixels.values_HW, ramp(0, 4000) / 4000, atol=1e-6)
+    assert pixels.repairs == (REPAIR_BLIND,)
+
+
+def test_half_a_rescale_and_an_unknown_function_are_said() -> None:
+    tags = {"WindowCenter": 500, "WindowWidth": 900, "VOILUTFunction": "CURVED"}
+    pixels = read_dicom(dicom(ramp(0, 1000), RescaleIntercept=100, **tags))
+    expected = naive(ramp(0, 1000), lambda x: naive_window(x + 100, 500, 900))
+    np.testing.assert_allclose(pixels.values_HW, expected, atol=1e-6)
+    assert pixels.repairs == (REPAIR_HALF_RESCALE, REPAIR_FUNCTION)

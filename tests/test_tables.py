@@ -39,6 +39,20 @@ def test_a_quoted_separator_in_the_header_decides_nothing(tmp_path: Path, header
     assert [table.rows.column(name)[0].as_py() for name in table.header] == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_header_with_a_comma_outside_quotes_is_judged_by_the_rows(tmp_path: Path, mark: str) -> None:
+    table = read_table(
+        written(tmp_path, mark.join(["image, name", "text"]) + "\n" + mark.join(["1.png", "a, b"]) + "\n")
+    )
+    assert table.header == ["image, name", "text"]
+    assert table.rows.column("text").to_pylist() == ["a, b"]
+
+
+def test_a_header_that_no_known_mark_parts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 1, cannot be read as cells parted by ',' .*sep=\^"):
+        read_table(written(tmp_path, '"image, name"^"text"\n"1"^"2"\n'))
+
+
 def test_empty_columns_at_the_end_are_left_out_and_said(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "a,b,,\n1,2,,\n3,4\n5,6,,x\n"))
     assert table.header == ["a", "b"]

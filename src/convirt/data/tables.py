@@ -34,6 +34,7 @@ from convirt.data.splits import respelt
 from convirt.errors import InputError
 
 _ROWS_AT_ONCE = 4096
+_ROWS_TO_JUDGE = 20
 _LONGEST_CELL = 16 * 2**20
 """Characters; a longer cell comes of quotes that are never closed."""
 
@@ -294,10 +295,8 @@ def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, di
     with _decoded(text) as lines:
         first = lines.readline(_LONGEST_CELL)
     announced = re.fullmatch(r'"?sep=(.)"?', first.strip("\r\n"), re.IGNORECASE)  # Excel's own first line
-    outside_quotes = re.sub(r'"[^"]*"', "", first)
-    delimiter = next((mark for mark in ",\t;" if mark in outside_quotes), ",")
+    delimiter = announced[1] if announced else _delimiter(text, first)
     if announced:
-        delimiter = announced[1]
         notes.append("the first line names the separator, as Excel writes it")
     notes += [f"columns are separated by {delimiter!r}"] * (delimiter != ",")
     malformed: dict[int, str] = {}
@@ -305,7 +304,12 @@ def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, di
         if announced:
             lines.readline()
         records = _records(lines, delimiter, path, before=1 if announced else 0)
-        _, header, _ = next(records, (0, [], ""))
+        line, header, problem = next(records, (0, [], ""))
+        if problem:
+            raise InputError(
+                f"table {path.name}: its header, line {line}, cannot be read as cells parted by {delimiter!r} "
+                f"({problem}); commas, tabs, semicolons and bars are known, any other mark if a first line says: sep=^"
+            )
         if not any(cell.strip() for cell in header):
             raise InputError(f"table {path.name} is empty; give a table with a header and at least one row")
         named = len(header) - next(place for place, cell in enumerate(reversed(header)) if cell.strip())
@@ -322,6 +326,29 @@ def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, di
         if trimmed and named == len(header):
             notes.append(f"{len(trimmed)} rows end in empty cells beyond the last column, which are left out")
         return rows, malformed
+
+
+def _delimiter(text: Text, first: str) -> str:
+    """The mark between cells: of those in the header outside quotes the one that most of the first rows agree with.
+
+    Of equals, the one that makes more columns; then the one that no space follows, as one follows the commas of prose.
+    """
+    outside_quotes = re.sub(r'"[^"]*"', "", first)
+    marks = [mark for mark in ",\t;|" if mark in outside_quotes]
+    if len(marks) < 2:
+        return marks[0] if marks else ","
+
+    def likely(mark: str) -> tuple[int, int, bool]:
+        with _decoded(text) as lines:
+            rows = csv.reader(lines, delimiter=mark)
+            try:
+                header, *some = (cells for cells in islice(rows, _ROWS_TO_JUDGE) if cells)
+            except csv.Error:
+                return 0, 0, False
+        fit = sum(len(cells) == len(header) for cells in some)
+        return fit, len(header), f"{mark} " not in outside_quotes
+
+    return max(marks, key=likely)
 
 
 def _as_utf8(path: Path, encoding: str) -> Text:

@@ -32,12 +32,18 @@ from convirt.data.imaging.display import (
 from convirt.data.imaging.pixels import FIRST, MAX_PIXEL_BYTES, Choice, Pixels, Unreadable, check_size
 
 REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
+REPAIR_FAINT_COLOUR = "colour of one or two levels made grey"
 REPAIR_PADDING = "padding value that covers the whole image, ignored"
 REPAIR_PHOTOMETRIC = "photometric interpretation missing or oddly spelt, one sample a pixel taken as grey"
+REPAIR_NUMBER = "number of the header that none can be, the usual one taken"
 REPAIR_STRAY = "stray pixels far outside the range of all others, which do not set the range"
 REPAIR_SHAPE = "presentation LUT shape that contradicts the photometric interpretation, ignored"
 REPORT_BURNED_IN = "burned-in annotation, says the file"
 REPORT_VISIBLE = "recognizable face or body, says the file"
+
+FAINT = 2.5
+"""Levels of 8 bits by which colour differences may be away from none, what lossy compression makes of grey: one or two,
+and half a level for the rounding of RGB."""
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -63,99 +69,16 @@ _MAPS = {
     f"{_STORAGE}30": "parametric map",
 }
 _VISIBLE_LIGHT = f"{_STORAGE}77.1."
-_MODALITIES = frozenset(
-    (
-        "AR",
-        "AS",
-        "AU",
-        "BDUS",
-        "BI",
-        "BMD",
-        "CD",
-        "CF",
-        "CR",
-        "CS",
-        "CT",
-        "CTPROTOCOL",
-        "DD",
-        "DG",
-        "DF",
-        "DM",
-        "DOC",
-        "DS",
-        "DX",
-        "EC",
-        "ECG",
-        "EPS",
-        "ES",
-        "FA",
-        "FID",
-        "FS",
-        "GM",
-        "HC",
-        "HD",
-        "IO",
-        "IOL",
-        "IVOCT",
-        "IVUS",
-        "KER",
-        "KO",
-        "LEN",
-        "LP",
-        "LS",
-        "M3D",
-        "MA",
-        "MG",
-        "MR",
-        "MS",
-        "NM",
-        "OAM",
-        "OCT",
-        "OP",
-        "OPM",
-        "OPR",
-        "OPT",
-        "OPTBSV",
-        "OPTENF",
-        "OPV",
-        "OSS",
-        "OT",
-        "PLAN",
-        "POS",
-        "PR",
-        "PT",
-        "PX",
-        "REG",
-        "RESP",
-        "RF",
-        "RG",
-        "RTDOSE",
-        "RTIMAGE",
-        "RTINTENT",
-        "RTPLAN",
-        "RTRAD",
-        "RTRECORD",
-        "RTSEGANN",
-        "RTSTRUCT",
-        "RWV",
-        "SC",
-        "SEG",
-        "SM",
-        "SMR",
-        "SR",
-        "SRF",
-        "ST",
-        "STAIN",
-        "TEXTUREMAP",
-        "TG",
-        "US",
-        "VA",
-        "VF",
-        "XA",
-        "XAPROTOCOL",
-        "XC",
-    )
-)
+# fmt: off
+_MODALITIES = frozenset((
+    "AR", "AS", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DG", "DF", "DM", "DOC",
+    "DS", "DX", "EC", "ECG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER",
+    "KO", "LEN", "LP", "LS", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPTBSV",
+    "OPTENF", "OPV", "OSS", "OT", "PLAN", "POS", "PR", "PT", "PX", "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE",
+    "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SMR", "SR", "SRF",
+    "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC",
+))
+# fmt: on
 """Defined terms of Modality (PS3.3, C.7.3.1.1.1), and those that older files have."""
 _PHOTOGRAPHS = ("XC", "ES", "GM", "SM", "OP", "DMS")
 
@@ -185,9 +108,10 @@ def read_dicom(data: bytes, *, choice: Choice = FIRST, recipe: dict[str, Any] | 
 
 def _read(data: bytes, choice: Choice, recipe: dict[str, Any] | None) -> Pixels:
     dataset, syntax = _parse(data)
+    mended = _mend_numbers(dataset)
     odd = _mend_photometric(dataset)
     frame = _screen(dataset, Choice(frame=recipe["frame"]) if recipe and "frame" in recipe else choice)
-    repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd
+    repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd + [REPAIR_NUMBER] * mended
     stored_HW = _one_channel(dataset, stored_values(dataset, frame), repairs)
     if not stored_HW.size or not np.isfinite(stored_HW).all():
         raise Unreadable("DICOM that cannot be decoded", "pixels that are no numbers")
@@ -227,6 +151,54 @@ def _known_name(value: Any) -> str:
     """The standard's name of a UID; one that it does not know may be any text, and is not repeated."""
     name = uid.UID(str(value)).name
     return name if name != str(value) else "unknown UID"
+
+
+def _mend_numbers(dataset: pydicom.Dataset) -> bool:
+    """Put usual numbers where the header has none or impossible ones, so that whole pixels are read.
+
+    Returns:
+        Whether there were any.
+    """
+    if not any(name in dataset for name in _PIXELS):
+        return False
+    allocated = _whole(dataset, "BitsAllocated") or 16
+    grey = str(dataset.get("PhotometricInterpretation", "")) not in _COLOUR or "PALETTE" in str(
+        dataset.PhotometricInterpretation
+    )
+    usual = {  # the values that a reader can work with, and the one that is taken otherwise
+        "SamplesPerPixel": (range(1, 1 << 16), 1 if grey else 3),
+        "BitsStored": (range(1, allocated + 1), allocated),
+        "PixelRepresentation": (range(2), 0),
+        "NumberOfFrames": (range(1, 1 << 31), None),
+        "HighBit": (range(allocated), None),
+        "PixelPaddingValue": (range(-(1 << 31), 1 << 32), None),
+        "PixelPaddingRangeLimit": (range(-(1 << 31), 1 << 32), None),
+    }
+    mended = False
+    for name, (possible, otherwise) in usual.items():
+        value = _whole(dataset, name)
+        if name not in dataset:
+            continue
+        if value is not None and value in possible:
+            setattr(dataset, name, value)  # perhaps written as text, `0.0`
+            continue
+        mended = True
+        if otherwise is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, otherwise)
+    if "PixelPaddingValue" not in dataset:
+        dataset.pop("PixelPaddingRangeLimit", None)
+    return mended
+
+
+def _whole(dataset: pydicom.Dataset, name: str) -> int | None:
+    """A whole number of the header, if that is what it has there."""
+    try:
+        value = float(dataset.get(name))
+        return int(value) if value.is_integer() else None
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def _mend_photometric(dataset: pydicom.Dataset) -> bool:
@@ -321,17 +293,34 @@ def _one_channel(dataset: pydicom.Dataset, stored: np.ndarray, repairs: list[str
         return stored
     if stored.ndim == 2:
         return stored
-    first, second, third = np.moveaxis(stored, 2, 0)
     lossy_jpeg = dataset.file_meta.TransferSyntaxUID in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
-    if photometric.startswith("YBR_FULL") and not lossy_jpeg:  # whose decoder has made RGB of it
-        middle = 1 << (bit_layout(dataset)[1] - 1)  # no colour difference (PS3.3, C.7.6.3.1.2)
-        grey = bool((second == middle).all() and (third == middle).all())
-    else:
-        grey = np.array_equal(first, second) and np.array_equal(first, third)
-    if not grey:
+    bits = bit_layout(dataset)[1]
+    ready = photometric.startswith("YBR_FULL") and not lossy_jpeg  # a decoder of JPEG has made RGB of it
+    luma_HW, chroma = _luma_and_chroma(stored, ready, bits)
+    if chroma > FAINT * (1 << max(bits - 8, 0)):
         raise Unreadable("DICOM in colour", f"photometric interpretation {photometric}")
-    repairs.append(REPAIR_EQUAL_CHANNELS)
-    return np.ascontiguousarray(first)
+    repairs.append(REPAIR_FAINT_COLOUR if chroma else REPAIR_EQUAL_CHANNELS)
+    return luma_HW
+
+
+def _luma_and_chroma(stored_HWC: np.ndarray, ready: bool, bits: int) -> tuple[np.ndarray, float]:
+    """Return the grey of three channels, and how far the colour differences (Cb, Cr) are from none at most.
+
+    Args:
+        stored_HWC: RGB or, if `ready`, luma and the two differences (PS3.3, C.7.6.3.1.2).
+        ready: Whether the channels are luma and differences.
+        bits: Stored bits of a sample.
+    """
+    first, second, third = np.moveaxis(stored_HWC, 2, 0)
+    if ready:
+        middle = 1 << (bits - 1)
+        chroma = max(float(np.abs(channel.astype(np.int64) - middle).max()) for channel in (second, third))
+        return np.ascontiguousarray(first), chroma
+    if np.array_equal(first, second) and np.array_equal(first, third):
+        return np.ascontiguousarray(first), 0.0
+    luma = 0.299 * first + 0.587 * second + 0.114 * third
+    chroma = max(float(np.abs(third - luma).max()) * 0.564, float(np.abs(first - luma).max()) * 0.713)
+    return np.rint(luma).astype(stored_HWC.dtype), chroma
 
 
 def _describe(

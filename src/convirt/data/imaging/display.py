@@ -17,14 +17,19 @@ import pydicom
 
 from convirt.data.imaging.pixels import Unreadable
 
-REPAIR_RESCALE = "rescale slope or intercept that is no number or zero, ignored"
-REPAIR_WINDOW = "window without a positive width, ignored"
+REPAIR_RESCALE = "rescale slope or intercept that is no number, zero or beyond all measure, ignored"
+REPAIR_HALF_RESCALE = "rescale slope without intercept or the other way round, taken as 1 or 0"
+REPAIR_WINDOW = "window whose centre or width is no number, or whose width is not positive, ignored"
+REPAIR_BLIND = "window or VOI LUT that shows all values alike, ignored"
+REPAIR_FUNCTION = "VOI LUT function that the standard does not have, taken as LINEAR"
 REPAIR_NARROW = "LINEAR window narrower than 1, taken as LINEAR_EXACT"
 REPAIR_MODALITY_LUT = "modality LUT that cannot be used, ignored"
 REPAIR_VOI_LUT = "VOI LUT that cannot be used, ignored"
 REPAIR_LUT_BITS = "VOI LUT that announces other bits than it fills"
 
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_VISIBLE = 1e-4  # of the range from black to white
+_LARGEST = 1e9  # of a slope or an intercept; beyond it, arithmetic loses the stored values
 _ENOUGH = 1024  # pixels of an image in which three are strays
 _TABLE = 1 << 16  # as many different stored values at most go through a table; more are computed one by one
 
@@ -53,10 +58,12 @@ def describe_modality(dataset: pydicom.Dataset, frame: int, repairs: list[str]) 
     numbers = [
         attribute(dataset, frame, "PixelValueTransformationSequence", f"Rescale{x}") for x in ("Slope", "Intercept")
     ]
-    if any(number is None for number in numbers):
+    if numbers == [None, None]:
         return {"function": "IDENTITY"}
-    slope, intercept = map(_number, numbers)
-    if slope is None or intercept is None or slope == 0:
+    if None in numbers:
+        repairs.append(REPAIR_HALF_RESCALE)
+    slope, intercept = (usual if x is None else _number(x) for x, usual in zip(numbers, (1.0, 0.0), strict=True))
+    if slope is None or intercept is None or not 1 / _LARGEST < abs(slope) < _LARGEST or abs(intercept) > _LARGEST:
         repairs.append(REPAIR_RESCALE)
         return {"function": "IDENTITY"}
     return {"function": "RESCALE", "slope": slope, "intercept": intercept}
@@ -89,13 +96,18 @@ def describe_voi(
     several = len(luts) or len(windows)
     if window > max(several, 1) or window < 1:
         raise Unreadable("DICOM without the window asked for", f"window {window} of {several}")
+    recipe: dict[str, Any] = {}
     if len(luts):
         table_V, first = lookup_table(luts[window - 1])
         high = _lut_maximum(luts[window - 1], table_V, repairs)
-        return {"function": "LUT", "number": window, "of": several, "first": first, "high": high}
-    if windows:
-        return {**windows[window - 1], "number": window, "of": several}
-    return {"function": "RANGE", "low": float(inside_V.min()), "high": float(inside_V.max())}
+        recipe = {"function": "LUT", "number": window, "of": several, "first": first, "high": high}
+    elif windows:
+        recipe = {**windows[window - 1], "number": window, "of": several}
+    alone = int(dataset.get("NumberOfFrames", 1) or 1) == 1  # one frame of several may well be dark
+    if recipe and alone and np.ptp(inside_V) and np.ptp(to_display(inside_V, dataset, frame, recipe)) < _VISIBLE:
+        repairs.append(REPAIR_BLIND)
+        recipe = {}
+    return recipe or {"function": "RANGE", "low": float(inside_V.min()), "high": float(inside_V.max())}
 
 
 def to_display(values_V: np.ndarray, dataset: pydicom.Dataset, frame: int, recipe: dict[str, Any]) -> np.ndarray:
@@ -125,6 +137,8 @@ def _windows(dataset: pydicom.Dataset, frame: int, repairs: list[str]) -> Iterat
     names = ("WindowCenter", "WindowWidth")  # not their explanation: free text may name the patient
     centers, widths = (_several(attribute(dataset, frame, "FrameVOILUTSequence", name)) for name in names)
     named = str(attribute(dataset, frame, "FrameVOILUTSequence", "VOILUTFunction") or "LINEAR").strip().upper()
+    if named not in _FUNCTIONS and len(centers):
+        repairs.append(REPAIR_FUNCTION)
     for center, width in zip(map(_number, centers), map(_number, widths), strict=False):
         if center is None or width is None or width <= 0:
             repairs.append(REPAIR_WINDOW)
