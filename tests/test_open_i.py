@@ -203,8 +203,8 @@ def test_what_is_missing_doubled_or_foreign_is_said(tmp_path: Path) -> None:
     assert "CXR1 stands in ecgen-radiology/1.xml" in str(unusable[0])
     assert str(unusable[1]).startswith("not XML")
     assert len(Corpus.open(path)) == 3
-    assert "image CXR2_IM-0652-1001 stands twice: CXR2_IM-0652-1001.png is used" in notes(path)
-    assert "1 images are named by no report, stray for example" in notes(path)
+    assert "1 images stand twice; the first of each by path is used" in notes(path)
+    assert "1 images are named by no report" in notes(path)
 
 
 BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + b"".join(

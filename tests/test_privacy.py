@@ -1,20 +1,28 @@
 """What a corpus says of people besides its texts: ids, and the paths of source files."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
 
+import orthanc
+import test_open_i
+import trees
+from convirt.cli import main
 from convirt.data.corpora import Corpus
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.identities import names_patient
 from convirt.data.preparing.options import Options
 from convirt.errors import InputError
 from convirt.inspection.inspect import inspect
+from fake_pacs import FakePacs, PacsHandler
+from web import serve
 
 PATIENTS = 8
 
@@ -107,3 +115,166 @@ def test_paths_hashed_beside_plain_ids_are_refused() -> None:
         Options(ids="plain", sources="hashed")
     with pytest.raises(InputError, match="sources must be"):
         Options(sources="none")  # type: ignore[arg-type]
+
+
+# A planted name: everywhere in the source, nowhere in what is written or shown.
+
+NAME = ("Zaphod", "Beeblebrox")
+FULL = " ".join(NAME)
+REPORT = (
+    f"INDICATION: Mr. {FULL}, cough.\nFINDINGS: Mr. {FULL} has clear lungs. No effusion.\nIMPRESSION: Normal chest.\n"
+    f"Dictated by: Dr. {FULL}"
+)
+DECODING = {"SpecificCharacterSet", "PhotometricInterpretation", "PixelPresentation", "TransferSyntaxUID"}
+
+
+def plant(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """Put the name into every text element of the standard that does not steer the decoder, and a private one."""
+    for tag, (vr, _, _, _, keyword) in pydicom.datadict.DicomDictionary.items():
+        if vr in TEXTS and keyword and keyword not in DECODING | KEYS and tag >> 16 > 7:
+            dataset.add_new(tag, vr, SPELT.get(vr, FULL))
+    dataset.private_block(0x0011, f"{FULL} INC", create=True).add_new(1, "LO", FULL)
+    return dataset
+
+
+TEXTS = {"PN", "LO", "SH", "ST", "LT", "UT", "CS", "AE", "UC", "UR"}
+SPELT = {"PN": "^".join(NAME), "CS": FULL.upper()[:16], "AE": FULL[:16], "SH": FULL[:16], "UR": f"http://{NAME[1]}.org"}
+KEYS = {"PatientID", "AccessionNumber", "ValueType", "RelationshipType", "ContinuityOfContent", "VerificationFlag"}
+"""What ties objects together: the name may stand in it, but must be one for a patient or a study."""
+
+
+def film(number: int, **about: str) -> pydicom.FileDataset:
+    values = np.random.default_rng(number).integers(0, 4096, (30, 20))
+    patient = {"patient": f"{FULL} {number}", "study": f"1.2.{number}", "accession": f"{NAME[1]}{number}", **about}
+    dataset = orthanc.image_dataset(values, bits=12, **patient)
+    dataset.SOPInstanceUID = f"1.2.{number}.1"
+    return plant(dataset)
+
+
+def archive_of_films(folder: Path) -> list[str]:
+    """Films whose paths, headers and table hold the name; some rows fail, one text is too short."""
+    rows = []
+    for number in range(12):
+        path = folder / "films" / FULL / f"{NAME[1]}_{number}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pydicom.dcmwrite(path, film(number), enforce_file_format=True)
+        if number == 10:
+            path.write_bytes(path.read_bytes()[:700] + FULL.encode())
+        text = FULL if number == 11 else REPORT
+        rows.append((f"{FULL}/{path.name}", text, f"{FULL} {number // 2}", FULL))
+    rows += [
+        (f"{FULL}/missing.dcm", REPORT, FULL, FULL),
+        (f"../{FULL}.dcm", REPORT, FULL, FULL),
+        ("", FULL, FULL, FULL),
+    ]
+    table = folder / "table.csv"
+    pd.DataFrame(rows, columns=["image", "report", "patient", "referrer"]).to_csv(table, index=False)
+    with table.open("a") as file:
+        file.write(f'"{FULL}","{FULL}",{FULL},{FULL},{FULL},{FULL}\n')
+    columns = ["--image-column", "image", "--text-column", "report", "--patient-column", "patient"]
+    return ["archive", "--images", str(folder / "films"), "--table", str(table), *columns]
+
+
+def tree_of_mimic(folder: Path) -> list[str]:
+    root = folder / FULL / "mimic"
+    trees.make_mimic_cxr(root, packed=False, report=lambda study: REPORT + f"\nCase {study}." * (study % 2))
+    (path,) = root.glob("*metadata*")
+    first, *lines = path.read_text().splitlines()
+    foreign = ",".join([FULL] * len(first.split(",")))
+    path.write_text(
+        "\n".join([first, *(line.replace("CHEST (PA AND LAT)", FULL) for line in lines), foreign, FULL, ""])
+    )
+    (root / "files" / f"{FULL}.txt").write_text(FULL)
+    return ["mimic-cxr", "--root", str(root)]
+
+
+def tree_of_chexpert(folder: Path) -> list[str]:
+    root = folder / FULL / "chexpert"
+    names = ("report", "section_findings", "deid_patient_id", "race")
+    report, findings, patient, race = map(trees.CHEXPERT_PLUS.index, names)
+
+    def change(row: list[object]) -> None:
+        row[report], row[findings], row[race] = REPORT, f"Mr. {FULL} has clear lungs. No effusion.", FULL
+        if row[patient] == "patient00003":
+            row[patient] = FULL
+
+    trees.make_chexpert_plus(root, change=change)
+    return ["chexpert-plus", "--root", str(root)]
+
+
+def tree_of_open_i(folder: Path) -> list[str]:
+    root = folder / FULL / "open-i"
+    for number in range(12):
+        text = test_open_i.xml(f"CXR{number}", f"Mr. {FULL} has clear lungs.", "Normal chest.", (f"{NAME[1]}{number}",))
+        test_open_i.write(root, {f"{FULL}/{number}.xml": text.replace(b"Cough", f"Mr. {FULL} coughs".encode())})
+        if number:
+            test_open_i.write(root, {f"{FULL}/{NAME[1]}{number}.png": test_open_i.png(number)})
+    test_open_i.write(root, {f"{FULL}/90.xml": f"<{NAME[0]}>".encode(), f"{NAME[1]}1.png": test_open_i.png(99)})
+    test_open_i.write(root, {f"{NAME[0]}.png": test_open_i.png(98)})
+    return ["open-i", "--root", str(root)]
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[list[str]]:
+    """A server whose films and reports hold the name in every text."""
+    site = FakePacs(page=50)
+    for number in range(12):
+        about = {"patient": f"{FULL} {number // 2}", "study": f"1.2.{number}", "accession": f"{NAME[1]}{number}"}
+        report = orthanc.report_dataset(f"Mr. {FULL} has clear lungs.", "Normal chest.", **about)
+        report.SOPInstanceUID = f"1.2.{number}.2"
+        for dataset in (film(number, **about), report):
+            if number == 3 and dataset is report:
+                dataset.ContentSequence[0].ValueType = FULL.upper()[:16]
+            site.add(orthanc.write(dataset, tmp_path / "files"))
+    site.gone.add("1.2.5.1")
+    with serve(site, PacsHandler):
+        yield ["dicomweb", "--url", site.url, "--patience", "0.8"]
+
+
+SOURCES = {
+    "archive": archive_of_films,
+    "mimic-cxr": tree_of_mimic,
+    "chexpert-plus": tree_of_chexpert,
+    "open-i": tree_of_open_i,
+}
+
+
+def status_of(arguments: list[str]) -> int:
+    try:
+        main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "dicomweb"])
+@pytest.mark.parametrize("fails", [False, True], ids=["written", "given up"])
+def test_a_planted_name_is_nowhere(
+    source: str, fails: bool, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`--ids hashed --sources hashed --redact`: in no byte that is written, in no line that is shown."""
+    arguments = request.getfixturevalue("pacs") if source == "dicomweb" else SOURCES[source](tmp_path / "source")
+    work = tmp_path / "work"
+    work.mkdir()
+    private = ["--ids", "hashed", "--sources", "hashed", "--redact", "--image-size", "32", "--workers", "1"]
+    share = "0" if fails and source != "mimic-cxr" else "0.9"
+    capfd.readouterr()
+    status = status_of(["prepare", *arguments, "--out", str(work / "corpus"), *private, "--max-failures", share])
+    said = capfd.readouterr()
+    assert status == (2 if share == "0" else 0), said.err
+    pulled = work / ".corpus.dicomweb"  # what the server sent, kept until the corpus is there: see --cache
+    assert pulled.exists() == (source == "dicomweb" and fails)
+    written = {path: path.read_bytes() for path in work.rglob("*") if path.is_file() and pulled not in path.parents}
+    if share != "0":
+        assert len(Corpus.open(work / "corpus")) > 5
+        assert status_of(["inspect", str(work / "corpus"), "--out", str(work / "page")]) == 0
+        shown = capfd.readouterr()
+        said = type(said)(said.out + shown.out, said.err + shown.err)
+        written = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    assert written
+    shown_words = (said.out + said.err).replace(str(tmp_path), "")
+    for word in NAME:
+        assert word.lower() not in shown_words.lower()
+        for path, content in written.items():
+            for encoding in ("utf-8", "utf-16-le"):
+                assert word.lower().encode(encoding) not in content.lower(), path

@@ -70,7 +70,7 @@ _MAPS = {
 }
 _VISIBLE_LIGHT = f"{_STORAGE}77.1."
 # fmt: off
-_MODALITIES = frozenset((
+MODALITIES = frozenset((
     "AR", "AS", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DG", "DF", "DM", "DOC",
     "DS", "DX", "EC", "ECG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER",
     "KO", "LEN", "LP", "LS", "MA", "MG", "MR", "MS", "NM", "OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPTBSV",
@@ -80,6 +80,13 @@ _MODALITIES = frozenset((
 ))
 # fmt: on
 """Defined terms of Modality (PS3.3, C.7.3.1.1.1), and those that older files have."""
+# fmt: off
+VIEW_POSITIONS = frozenset((
+    "AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LATERAL", "LAT", "LPO", "RPO", "LAO", "RAO", "FRONTAL", "ML",
+    "MLO", "LM", "LMO", "CC", "XCC", "XCCL", "XCCM", "FB", "SIO", "ISO", "SPOT", "AXIAL", "OBLIQUE", "LORDOTIC",
+))
+# fmt: on
+"""Defined terms of View Position (PS3.3, C.8.1.1, C.8.11.7), and words that machines write instead."""
 _PHOTOGRAPHS = ("XC", "ES", "GM", "SM", "OP", "DMS")
 
 
@@ -227,7 +234,7 @@ def _screen(dataset: pydicom.Dataset, choice: Choice) -> int:
     if not len(dataset):
         raise Unreadable("not a PNG, JPEG or DICOM file")
     kind = str(dataset.get("SOPClassUID", "") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    modality = _word(dataset, "Modality", _MODALITIES)
+    modality = _word(dataset, "Modality", MODALITIES)
     if not any(name in dataset for name in _PIXELS):
         what = next((name for start, name in _WITHOUT_PIXELS.items() if kind.startswith(start)), "")
         named = _known_name(kind) if kind else f"modality {modality}"

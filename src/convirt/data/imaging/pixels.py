@@ -43,13 +43,15 @@ class Unreadable(Exception):
 
     Attributes:
         reason: One of few phrases, under which the audit counts it.
-        detail: What was seen in this file.
+        detail: What was seen in this file, in words of ours.
+        quoted: What was seen as it stands there; it may be a name.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)  # both positional: an exception crosses processes by its arguments
+    def __init__(self, reason: str, detail: str = "", quoted: str = "") -> None:
+        super().__init__(reason, detail, quoted)  # all positional: an exception crosses processes by its arguments
         self.reason = reason
         self.detail = detail
+        self.quoted = quoted
 
 
 def check_size(height: int, width: int) -> None:

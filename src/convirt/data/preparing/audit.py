@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -45,11 +45,16 @@ class Entry:
     image: str = ""
     """The image as the row names it."""
     detail: str = ""
-    """What was seen in this row."""
+    """What was seen in this row, in words of ours."""
+    quoted: str = ""
+    """What was seen, as it stands there: words of a report, an id, a name. It is shown where nothing is hidden."""
 
     def named(self) -> dict[str, Any]:
         """What `audit.json` says of it below its reason."""
         return {name: value for name in ("row", "image", "detail") if (value := getattr(self, name))}
+
+
+_FIELDS = [f.name for f in fields(Entry)]
 
 
 @dataclass
@@ -118,7 +123,7 @@ class Audit:
         total: Its rows.
         notes: What concerns no single row.
         alias: What an image is called in what is written and shown; set for the paths of which nothing may be kept.
-        first_failure: The first row that was entered as one that could not be used, and why; empty if there is none.
+        quotes: Whether `quoted` is written and shown.
         words: What was kept of the words of the reports.
     """
 
@@ -127,7 +132,8 @@ class Audit:
         self.total = total
         self.notes: list[str] = list(notes)
         self.alias: Callable[[str], str] = str
-        self.first_failure = ""
+        self.quotes = True
+        self._first_failure: Entry | None = None
         self.words = Words()
         self._fates = bytearray(total + 1)
         self._dropped: Counter[str] = Counter()
@@ -137,10 +143,12 @@ class Audit:
         )
         weakref.finalize(self, self._spool.close)
 
-    def drop(self, row: int, reason: str, *, image: str = "", detail: str = "", failure: bool = False) -> None:
+    def drop(
+        self, row: int, reason: str, *, image: str = "", detail: str = "", quoted: str = "", failure: bool = False
+    ) -> None:
         """Count a row as dropped; `failure` tells a row that could not be used from one that was not wanted."""
         fate: Literal["dropped", "failed"] = "failed" if failure else "dropped"
-        self.enter(Entry(fate=fate, row=row, reason=reason, image=image, detail=detail))
+        self.enter(Entry(fate=fate, row=row, reason=reason, image=image, detail=detail, quoted=quoted))
 
     def repair(self, row: int, reason: str, *, image: str = "", detail: str = "") -> None:
         """Count a row as repaired; a row that is dropped as well counts as dropped alone."""
@@ -175,22 +183,36 @@ class Audit:
         if entry.fate == "failed":
             fate |= _FAILED
             self._rows["failed"] += 1
-            if not self.first_failure:
-                named = f"row {entry.row}, {entry.image}" if entry.image else f"row {entry.row}"
-                self.first_failure = f"{named}: {entry.reason}" + (f" ({entry.detail})" if entry.detail else "")
+            self._first_failure = self._first_failure or entry
         self._fates[entry.row] = fate
         self._spool.write(json.dumps(list(vars(entry).values())) + "\n")
 
-    def entries(self) -> Iterator[Entry]:
-        """Give what was entered, in that order, without the repairs of rows that were dropped in the end."""
+    def entries(self, *, shown: bool = True) -> Iterator[Entry]:
+        """Give what was entered, in that order, without the repairs of rows that were dropped in the end.
+
+        `shown`: as it is written and shown, not as it was entered.
+        """
         self._spool.seek(0)
         try:
             for line in self._spool:
-                fate, row, reason, image, detail = json.loads(line)
-                if fate != "repaired" or not self._fates[row] & _DROPPED:
-                    yield Entry(fate=fate, row=row, reason=reason, image=self.alias(image), detail=detail)
+                entry = Entry(**dict(zip(_FIELDS, json.loads(line), strict=True)))
+                if entry.fate != "repaired" or not self._fates[entry.row] & _DROPPED:
+                    yield self._shown(entry) if shown else entry
         finally:
             self._spool.seek(0, 2)
+
+    def _shown(self, entry: Entry) -> Entry:
+        detail = "; ".join(filter(None, (entry.detail, entry.quoted if self.quotes else "")))
+        return replace(entry, image=self.alias(entry.image), detail=detail, quoted="")
+
+    @property
+    def first_failure(self) -> str:
+        """The first row that was entered as one that could not be used, and why; empty if there is none."""
+        if self._first_failure is None:
+            return ""
+        entry = self._shown(self._first_failure)
+        named = f"row {entry.row}, {entry.image}" if entry.image else f"row {entry.row}"
+        return f"{named}: {entry.reason}" + (f" ({entry.detail})" if entry.detail else "")
 
     @property
     def failures(self) -> int:

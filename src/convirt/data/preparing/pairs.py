@@ -60,6 +60,8 @@ class PairContent:
     images: tuple[ImageRecord | None, ...] = ()
     problems: tuple[Unreadable | None, ...] = ()
     repairs: tuple[tuple[str, ...], ...] = ()
+    attributes: Mapping[str, str] | None = None
+    """The attributes of the pair where they are others than planned, with identifiers masked."""
 
 
 def read_content(root: Path, plan: PairPlan, options: Options, choice: Choice = FIRST) -> PairContent:
@@ -124,6 +126,7 @@ def make_content(
         report = fields_report(*text, lexicon, edit=edit)
     if not is_usable(report, options):
         return PairContent(report=report)
+    attributes = {name: mask(value) for name, value in plan.attributes.items()} if options.redact else None
     images: list[ImageRecord | None] = []
     problems: list[Unreadable | None] = []
     repairs: list[tuple[str, ...]] = []
@@ -138,7 +141,13 @@ def make_content(
         images.append(image)
         problems.append(problem)
         repairs.append((*repaired, *masked, *report.repairs))
-    return PairContent(report=report, images=tuple(images), problems=tuple(problems), repairs=tuple(repairs))
+    return PairContent(
+        report=report,
+        images=tuple(images),
+        problems=tuple(problems),
+        repairs=tuple(repairs),
+        attributes=attributes,
+    )
 
 
 @cache
@@ -210,7 +219,7 @@ def make_shard(
         "counts": dict(writer.counts),
         "words": vars(audit.words),
         "digests": [digest.hex() for digest in writer.digests],
-        "entries": [vars(entry) for entry in audit.entries()],
+        "entries": [vars(entry) for entry in audit.entries(shown=False)],
     }
     write_text(piece, json.dumps(about))
 
@@ -226,7 +235,9 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
     """Enter a pair's rows in the audit; return the pair, or None if nothing of it is left."""
     if isinstance(content, Unreadable):
         for row in plan.rows:
-            audit.drop(row.number, content.reason, image=row.image, detail=content.detail, failure=True)
+            audit.drop(
+                row.number, content.reason, image=row.image, detail=content.detail, quoted=content.quoted, failure=True
+            )
         return None
     audit.note_report(plan.rows[0].number, content.report, image=plan.rows[0].image)
     if not content.images:
@@ -234,13 +245,15 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
         if content.report.tokens >= MIN_TOKENS:
             reason = "neither Findings nor Impression" if content.report.sentences else "text without a word"
         for row in plan.rows:
-            audit.drop(row.number, reason, image=row.image, detail=clip(content.report.text, 80))
+            audit.drop(row.number, reason, image=row.image, quoted=clip(content.report.text, 80))
         return None
     kept: list[ImageRecord] = []
     for row, image, problem, repairs in zip(plan.rows, content.images, content.problems, content.repairs, strict=True):
         if image is None:
             assert problem is not None
-            audit.drop(row.number, problem.reason, image=row.image, detail=problem.detail, failure=True)
+            audit.drop(
+                row.number, problem.reason, image=row.image, detail=problem.detail, quoted=problem.quoted, failure=True
+            )
             continue
         for repair in repairs:
             audit.repair(row.number, repair, image=row.image)
@@ -254,5 +267,5 @@ def _finish_pair(plan: PairPlan, content: PairContent | Unreadable, audit: Audit
         images=tuple(kept),
         sentences=content.report.sentences,
         text=content.report.text,
-        attributes=plan.attributes,
+        attributes=plan.attributes if content.attributes is None else dict(content.attributes),
     )

@@ -79,11 +79,13 @@ def prepare_corpus(
         InputError: Too many unusable rows, no pair left, `out` is taken, or its unfinished work is of another kind.
     """
     out = Path(out)
+    digest = _digest_plans(plans)
+    identities = Identities.choose(options, salt or digest)
+    audit.alias = identities.file
+    audit.quotes = not (identities.sources or options.redact)
     _check_failures(audit, out, options.max_failures)
     if not plans:
         raise _none_left(audit)
-    digest = _digest_plans(plans)
-    identities = Identities.choose(options, salt or digest)
     settings = {**settings, **options.settings(), "min_tokens": MIN_TOKENS, "versions": versions()}
     # A share of failures that is raised afterwards does not change what was made before.
     made = {name: value for name, value in settings.items() if name != "max_failures"}
@@ -96,7 +98,6 @@ def prepare_corpus(
         "form": FORM,
     }
     job = ShardJob(read=read, image_size=options.image_size, identities=identities)
-    audit.alias = identities.file
     about = {"ids_mark": identities.mark(), **settings}
     with Unfinished.claim(out, stamp) as work:
         if not work.complete:

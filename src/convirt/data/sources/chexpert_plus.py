@@ -227,7 +227,7 @@ def _usable_rows(
         path = _PATH.fullmatch(image)
         if not path or not path[2].startswith(f"{patient}/"):
             reason = "path that does not fit the patient" if path else "path that is not CheXpert's"
-            audit.drop(streamed.number, reason, image=image[:200], detail=patient[:80], failure=True)
+            audit.drop(streamed.number, reason, image=image[:200], quoted=patient[:80], failure=True)
             continue
         values = tuple(_known(value).removesuffix(".0") for value in kept)
         row = Row(

@@ -189,6 +189,7 @@ def plan_pulled(pulled: "Iterator[PulledStudy]", table: "ReportTable | None") ->
             table.see(study)
         notes["studies with the text of a report object"] += bool(study.report)
         notes.update(study.report_problems)
+        notes["values of sex, age, modality or view that DICOM does not have, left out"] += study.foreign
         studies.append((study, list(_rows(study, audit))))
     plans: list[PairPlan] = []
     for study, rows in studies:
@@ -230,7 +231,9 @@ def _rows(study: "PulledStudy", audit: Audit) -> Iterator[Row]:
     for item in study.items:
         audit.total += 1
         if item.problem:
-            audit.drop(audit.total, item.problem, image=item.uid, detail=item.detail, failure=item.failure)
+            audit.drop(
+                audit.total, item.problem, image=item.uid, detail=item.detail, quoted=item.quoted, failure=item.failure
+            )
             continue
         yield Row(
             number=audit.total,

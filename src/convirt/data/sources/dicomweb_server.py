@@ -55,8 +55,8 @@ class Study:
     uid: str
     patient: str
     accession: str
-    attributes: Mapping[str, str]
-    """Sex and description; what is unknown is left out."""
+    sex: str
+    """As the server says it, empty if it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +106,12 @@ class DicomWebServer:
         Raises:
             InputError: The server refuses, or fails for too long, or does not talk DICOMweb.
         """
-        for item in self._search("studies", {**query, "includefield": "StudyDescription"}, "0020000D"):
-            named = {"sex": _value(item, "00100040"), "description": _value(item, "00081030")}
+        for item in self._search("studies", query, "0020000D"):
             yield Study(
                 uid=_value(item, "0020000D"),
                 patient=_value(item, "00100020"),
                 accession=_value(item, "00080050"),
-                attributes={name: value for name, value in named.items() if value},
+                sex=_value(item, "00100040"),
             )
 
     def instances(self, study: str) -> list[Instance]:

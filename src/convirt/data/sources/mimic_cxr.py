@@ -267,8 +267,8 @@ def _usable_rows(
     for streamed in progress(table.fitting(audit), "listing images"):
         dicom, patient, study, view, date = (*streamed.cells, "", "")[:5]
         if not _IDS.fullmatch(f"{dicom} {patient} {study}"):
-            detail = clip(" ".join(streamed.cells), 80)
-            audit.drop(streamed.number, "ids that are not MIMIC-CXR's", detail=detail, failure=True)
+            quoted = clip(" ".join(streamed.cells), 80)
+            audit.drop(streamed.number, "ids that are not MIMIC-CXR's", quoted=quoted, failure=True)
             continue
         folder = f"files/p{patient[:2]}/p{patient}/s{study}"
         row = Row(

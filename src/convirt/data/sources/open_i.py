@@ -153,18 +153,19 @@ def _find_files(root: Path) -> _Files:
             unpack(root / archive, root / archive.removesuffix(".tgz"), suffix)
     reports: list[str] = []
     images: dict[str, str] = {}
-    notes: list[str] = []
+    twice = 0
     for path in _walk(root):
         stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
         if dot and suffix.lower() == "xml" and stem.isdigit():
             reports.append(path)
         elif dot and suffix.lower() == "png" and images.setdefault(stem, path) != path:
-            notes.append(f"image {stem} stands twice: {images[stem]} is used, {path} is not")
+            twice += 1
     for found, what, archive in ((reports, "XML report (1.xml ...)", REPORTS), (images, "PNG image", IMAGES)):
         if not found:
             raise InputError(f"{root} holds no {what}; put {archive} or its content there, or add --download")
     reports.sort(key=lambda path: (int(Path(path).stem), path))
-    return _Files(reports=tuple(reports), images=images, notes=tuple(notes))
+    notes = (f"{twice} images stand twice; the first of each by path is used",) if twice else ()
+    return _Files(reports=tuple(reports), images=images, notes=notes)
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -234,7 +235,7 @@ def plan_open_i(root: Path, files: _Files) -> tuple[list[PairPlan], Audit, dict[
                 raise ValueError(f"the report {report.name} stands in {first}, too")
         except (OSError, ValueError) as error:
             audit.total += 1
-            audit.drop(audit.total, "report that cannot be used", image=path, detail=str(error)[:200], failure=True)
+            audit.drop(audit.total, "report that cannot be used", image=path, quoted=str(error)[:200], failure=True)
             continue
         _count(listed, report)
         for image in report.images:
@@ -252,7 +253,7 @@ def plan_open_i(root: Path, files: _Files) -> tuple[list[PairPlan], Audit, dict[
             )
             plans.append(plan)
     if unnamed:
-        audit.notes.append(f"{len(unnamed)} images are named by no report, {min(unnamed)} for example")
+        audit.notes.append(f"{len(unnamed)} images are named by no report")
     return plans, audit, listed
 
 
@@ -270,12 +271,12 @@ def _rows(report: OpenIReport, images: Mapping[str, str], audit: Audit) -> list[
     for image in report.images or ("",):
         audit.total += 1
         if not (report.findings or report.impression):
-            audit.drop(audit.total, NO_TEXT, image=image, detail=report.name)
+            audit.drop(audit.total, NO_TEXT, image=image, quoted=report.name)
         elif not report.images:
-            audit.drop(audit.total, NO_IMAGE, detail=report.name)
+            audit.drop(audit.total, NO_IMAGE, quoted=report.name)
         elif image not in images:
-            detail = f"no {image}.png below the folder"[:200]
-            audit.drop(audit.total, "image not found", image=image[:200], detail=detail, failure=True)
+            quoted = f"no {image}.png below the folder"[:200]
+            audit.drop(audit.total, "image not found", image=image[:200], quoted=quoted, failure=True)
         else:
             number, source = audit.total, images[image]
             rows.append(Row(number=number, image=image, source=source, patient=report.name, study=report.name))

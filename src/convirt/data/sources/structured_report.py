@@ -69,8 +69,8 @@ def read_report_object(path: Path) -> ReportText:
     except Unreadable:
         raise
     except Exception as error:  # a damaged file can fail anywhere in the parser
-        detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise Unreadable("report object that cannot be read", detail) from error
+        quoted = f"{error}\n".splitlines()[0][:200]  # it may quote the header, and with it the patient's name
+        raise Unreadable("report object that cannot be read", type(error).__name__, quoted) from error
 
 
 def join_reports(reports: Iterable[ReportText]) -> str:
@@ -146,7 +146,8 @@ def _document_text(dataset: Dataset) -> str:
     elif "xml" in kind:
         text = _cda_text(data)
     else:
-        raise Unreadable("report document of a kind that is not read", kind[:80] or "no MIME type")
+        detail = "its MIME type is none of text/plain, XML and PDF" if kind else "no MIME type"
+        raise Unreadable("report document of a kind that is not read", detail, kind[:80])
     if not text:
         raise Unreadable("report object without text")
     return text
