@@ -29,7 +29,8 @@ from convirt.data.reports import ENGLISH, parse_report
 from convirt.data.reports.parsing import HEADINGS, count_words
 from convirt.data.reports.sections import read_line_ends
 from convirt.data.splits import canonical_id, respelt
-from convirt.data.tables import MISSING, read_table
+from convirt.data.tables import read_table
+from convirt.wording import MISSING
 from dicom_files import compressed, dicom, jpeg_2000, lut, ramp, rle, written
 from open_i import open_i_reports
 from report_styles import STYLES

@@ -17,7 +17,7 @@ import trees
 from convirt.cli import main
 from convirt.data.corpora import Corpus
 from convirt.data.preparing.archive import prepare_archive
-from convirt.data.preparing.identities import names_patient
+from convirt.data.preparing.identities import Identities, names_patient
 from convirt.data.preparing.options import Options
 from convirt.errors import InputError
 from convirt.inspection.inspect import inspect
@@ -115,6 +115,14 @@ def test_paths_hashed_beside_plain_ids_are_refused() -> None:
         Options(ids="plain", sources="hashed")
     with pytest.raises(InputError, match="sources must be"):
         Options(sources="none")  # type: ignore[arg-type]
+
+
+def test_spellings_of_one_id_have_one_hash() -> None:
+    spellings = ["1001", " 1001", "1001.0", "0001001"]
+    assert len({Identities("salt").of("patient", name) for name in spellings}) == 1
+    assert len({Identities("salt", as_written=True).of("patient", name) for name in spellings}) == 4  # version 0.1
+    assert Identities("salt").of("source", "0001.png") != Identities("salt").of("source", "1.png")
+    assert Identities("salt").of("patient", "p7") != Identities("salt").of("patient", "p8")
 
 
 # A planted name: everywhere in the source, nowhere in what is written or shown.

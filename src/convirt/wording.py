@@ -1,4 +1,4 @@
-"""Formatting of errors for users: one line, with settings spelled as the options that they type."""
+"""Words: errors in one line, with settings spelled as the options that users type; and words that say nothing."""
 
 import inspect
 import itertools
@@ -6,6 +6,17 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
+
+MISSING = frozenset(
+    ("nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "NaT", "NA", "na")
+)
+"""Cells that say that nothing is there, as spreadsheets and programs write them: they are read as empty."""
+_SAID = frozenset(word.casefold() for word in MISSING)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a whole text says in any case that there is none: a report `NONE`; as a cell, `none` may be a class."""
+    return text.strip().casefold() in _SAID
 
 
 def clip(text: str, width: int) -> str:

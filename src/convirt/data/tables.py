@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from convirt.data.shards import file_sha256
 from convirt.data.splits import respelt
 from convirt.errors import InputError
+from convirt.wording import MISSING
 
 _ROWS_AT_ONCE = 4096
 _ROWS_TO_JUDGE = 20
@@ -40,10 +41,6 @@ _LONGEST_CELL = 16 * 2**20
 
 Text = mmap.mmap | bytes
 
-MISSING = frozenset(
-    ("nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A", "NULL", "Null", "null", "None", "NaT", "NA", "na")
-)
-"""Cells that say that nothing is there, as spreadsheets and programs write them: they are read as empty."""
 _WORKBOOKS = {b"PK\x03\x04": "an Excel workbook (.xlsx)", b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)"}
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

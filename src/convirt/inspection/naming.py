@@ -78,13 +78,18 @@ def check_salt_from(salt_from: Path | None, salts: list[Salt], *sides: Naming) -
     """Raise an `InputError` if `--salt-from` was given and explains the ids of neither side."""
     digests = [salt.digest for salt in salts if salt.digest]
     marks = {side.mark for side in sides if side.mark}
-    if salt_from is None or any(Identities(salt.value).mark() in marks for salt in salts if salt.digest):
+    if salt_from is None or any(way.mark() in marks for salt in salts if salt.digest for way in _ways(salt)):
         return
     if not marks:
         raise InputError("no ids are hashed here; leave --salt-from out")
     if any(side.table_mark in map(table_mark, digests) for side in sides if side.table_mark):
         raise InputError(f"the corpus was prepared from {salt_from}, but with a {SALT} of its own; set {SALT} to that")
     raise InputError(f"no corpus here has ids hashed by the content of {salt_from}; name the table it was made from")
+
+
+def _ways(salt: Salt) -> tuple[Identities, Identities]:
+    """How patients may have been hashed with a salt: today, and by version 0.1."""
+    return Identities(salt.value), Identities(salt.value, as_written=True)
 
 
 def _digests(path: Path) -> list[str]:
@@ -129,16 +134,18 @@ def compare_naming(first: Naming, second: Naming, salts: list[Salt]) -> Comparis
     if kinds == {"hashed"}:
         if first.mark and first.mark == second.mark:
             return Comparison(possible=True, note="ids hashed with the same salt")
-        note = f"ids are hashed with different salts; prepare both with the same {SALT} to compare them"
+        note = (
+            "ids are hashed with different salts, or one side by version 0.1, which hashed spellings apart; prepare "
+            f"both anew with the same {SALT} to compare them"
+        )
         return Comparison(possible=False, note=note)
     hashed = first if first.kind == "hashed" else second
-    for salt in salts:
-        identities = Identities(salt.value)
+    for known, identities in ((salt, way) for salt in salts for way in _ways(salt)):
         if identities.mark() == hashed.mark:
             plain_first = first.kind == "plain"
             return Comparison(
                 possible=True,
-                note=f"plain ids hashed with {salt.origin}",
+                note=f"plain ids hashed with {known.origin}",
                 hash_first=identities if plain_first else None,
                 hash_second=None if plain_first else identities,
             )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from convirt.data.preparing.options import Options
 from convirt.data.records import Pair
+from convirt.data.splits import canonical_id
 
 SALT = "CONVIRT_SALT"
 """Environment variable: the salt of hashed ids. Corpora made with the same one know a patient by the same id."""
@@ -43,6 +44,9 @@ class Identities:
     salt: str = field(repr=False)
     sources: bool = False
     """Whether paths of source files are replaced too."""
+    as_written: bool = False
+    """Whether a patient's id is hashed as it is written, as version 0.1 did: spellings of one id (1001, 1001.0) then
+    have different hashes. Otherwise it is hashed in its canonical form (`splits.canonical_id`)."""
 
     @classmethod
     def choose(cls, options: Options, content: str) -> "Identities":
@@ -56,6 +60,8 @@ class Identities:
         """Return the id for a patient, pair or file: 16 hexadecimal digits, or `name` itself where ids are plain."""
         if not self.salt:
             return name
+        if kind == "patient" and not self.as_written:
+            name = canonical_id(name)
         return hashlib.sha256(f"{self.salt}\0{kind}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def hide(self, pair: Pair) -> Pair:
@@ -71,5 +77,6 @@ class Identities:
         return self.of("source", source) if self.sources and source else source
 
     def mark(self) -> str:
-        """Return what tells one salt from another without giving it away; empty where ids are plain."""
-        return hashlib.sha256(f"convirt mark {self.salt}".encode()).hexdigest() if self.salt else ""
+        """Return what tells one salt, and way of hashing, from another without giving it away; empty for plain ids."""
+        kind = "mark" if self.as_written else "canonical mark"
+        return hashlib.sha256(f"convirt {kind} {self.salt}".encode()).hexdigest() if self.salt else ""

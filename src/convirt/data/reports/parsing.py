@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from convirt.data.reports.lexicons import ENGLISH, Lexicon
 from convirt.data.reports.sections import Section, parse_sections, read_line_ends
 from convirt.data.reports.sentences import split_sentences
+from convirt.wording import says_nothing
 
 MIN_TOKENS = 3
 """Pairs whose text is shorter are removed (A)."""
 
 REPAIR_LINE_ENDS = "line ends of another system in the report"
 RULE_EMPTY = "a missing value or a code is not text"
-
-_MISSING = frozenset({"nan", "none", "null", "n/a", "<na>", "na", "nat", "#n/a"})
-"""How tables write that there is no text."""
 
 _CODE = re.compile(
     r"(?=\S*\d{3})[A-Z0-9][A-Z0-9./:#-]*"  # a number of an accession
@@ -143,7 +141,7 @@ def _assemble(
 def _is_empty(body: str) -> bool:
     """Whether a text says that there is none, or is a code alone."""
     text = body.strip()
-    return text.casefold() in _MISSING or _CODE.fullmatch(text) is not None
+    return says_nothing(text) or _CODE.fullmatch(text) is not None
 
 
 def count_words(text: str) -> int:

@@ -37,6 +37,7 @@ from convirt.data.sources.studies import (
 from convirt.data.sources.texts import Place
 from convirt.data.splits import check_patients, given_split
 from convirt.errors import InputError
+from convirt.wording import says_nothing
 
 _RELEASE = "CheXpert Plus"
 FIGURES = (
@@ -53,7 +54,6 @@ _PATH = re.compile(r"(?:^|.*/)((?:train|valid|test)/(patient\d+/study\d+))/([^/\
 _DEPTH = 2  # folders between the root and train/ or valid/
 _PARTS = frozenset({"train", "valid", "test"})
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
-_MISSING = frozenset({"", "nan", "none", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,4 +264,4 @@ def _note_text(
 
 
 def _known(value: str) -> str:
-    return "" if value.strip().lower() in _MISSING else value.strip()
+    return "" if says_nothing(value) else value.strip()

@@ -18,6 +18,7 @@ from typing import IO
 from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing.audit import Audit
 from convirt.errors import InputError
+from convirt.wording import MISSING
 
 MAX_CELL = 2**20
 """Characters in one cell; longer ones come of quotes that are never closed."""
@@ -67,6 +68,7 @@ class StreamedTable:
         self.name = path.name
         self.rows = 0
         self._hash = hashlib.sha256()
+        self._missing = 0
         self._end = 0
         self._where = list(where)
         with self._open() as file:
@@ -87,7 +89,7 @@ class StreamedTable:
         Raises:
             InputError: The file is damaged, breaks off inside quotes, has no rows, or no row passes the filters.
         """
-        self._hash, self.rows = hashlib.sha256(), 0
+        self._hash, self.rows, self._missing = hashlib.sha256(), 0, 0
         passed = False
         with self._open() as file:
             for place, cells, problem in islice(self._records(file), 1, None):
@@ -108,6 +110,8 @@ class StreamedTable:
                 audit.drop(row.number, "row that does not fit the header", detail=row.problem, failure=True)
             else:
                 yield row
+        if self._missing:
+            audit.notes.append(f"{self._missing} cells of {self.name} that say that nothing is there are read as empty")
 
     def _row(self, place: Place, cells: list[str], problem: str) -> StreamedRow:
         if not problem and len(cells) != len(self.header):
@@ -118,10 +122,14 @@ class StreamedTable:
             return StreamedRow(number=self.rows, cells=(), place=place, problem=problem)
         return StreamedRow(
             number=self.rows,
-            cells=tuple(cells[index].strip() for index in self._wanted),
+            cells=tuple(self._said(cells[index].strip()) for index in self._wanted),
             place=place,
             excluded=any(cells[index].strip() not in values for index, values in self._filters),
         )
+
+    def _said(self, cell: str) -> str:
+        self._missing += cell in MISSING
+        return "" if cell in MISSING else cell
 
     def _column(self, name: str) -> int:
         if name not in self.header:
