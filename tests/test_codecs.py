@@ -14,14 +14,14 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 
 from convirt.data.imaging import codecs
-from convirt.data.imaging.codecs import read_jpeg2000_header, read_jpeg_header, stored_values
+from convirt.data.imaging.codecs import REPAIR_PRECISION, read_jpeg2000_header, read_jpeg_header, stored_values
 from convirt.data.imaging.dicom import REPAIR_EQUAL_CHANNELS, read_dicom
 from convirt.data.imaging.pixels import Choice, Unreadable
 from dicom_files import compressed, dicom, jpeg_2000, jpeg_lossless, rle, texture
 
 
 def stored(data: bytes, frame: int = 1) -> np.ndarray:
-    return stored_values(pydicom.dcmread(io.BytesIO(data)), frame)
+    return stored_values(pydicom.dcmread(io.BytesIO(data)), frame, [])
 
 
 def shipped(name: str) -> bytes:
@@ -229,3 +229,18 @@ def test_other_transfer_syntaxes_are_named() -> None:
         read_dicom(data)
     assert "MPEG2" in caught.value.detail
     assert read_dicom(dicom(texture(12))).recipe["transfer_syntax"] == "Explicit VR Little Endian"
+
+
+@pytest.mark.parametrize("bits", [9, 11, 12, 15])
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEG2000Lossless])
+def test_the_precision_of_the_codestream_decides_the_sign(bits: int, syntax: str) -> None:
+    """Its header says 16 signed bits; the codestream has fewer."""
+    values = texture(bits).astype(int) - (1 << (bits - 1))
+    carried = (values & ((1 << bits) - 1)).astype("<u2")
+    if syntax == uid.JPEGLosslessSV1:
+        encoded = jpeg_lossless(carried, bits, 1)
+    else:
+        encoded = jpeg_2000(carried, reversible=True, bitspersample=bits)
+    data = compressed(encoded, carried.view("<i2"), syntax, bits=16)
+    np.testing.assert_array_equal(stored(data), values)
+    assert read_dicom(data).repairs == (REPAIR_PRECISION,)

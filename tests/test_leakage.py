@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from convirt import cli
+from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.identities import Identities, default_salt, table_mark
+from convirt.data.preparing.options import Options
 from convirt.errors import InputError
 from convirt.inspection import near_images
 from convirt.inspection.appearance import measure
@@ -592,3 +594,29 @@ def test_a_column_of_splits_that_was_not_named_is_pointed_at(tmp_path):
     unnamed = run(folder / "table.csv", "--images", folder, "--split-column", "split", "--out", tmp_path / "out")
     assert "PATIENTS WERE NOT COMPARED: none are named (--patient-column)" in unnamed["verdict"]["line"]
     assert unnamed["verdict"]["unchecked"] is True
+
+
+@pytest.mark.parametrize("ids", ["plain", "hashed"])
+@pytest.mark.parametrize("spelt", ["{}.0", "000{}", "{},0", " {}"])
+def test_strict_finds_patients_under_another_spelling(tmp_path, monkeypatch, ids, spelt):
+    """What a spreadsheet or pandas made of numbers: other images, the same five patients."""
+    monkeypatch.setenv("CONVIRT_SALT", "one for both")
+    rng = np.random.default_rng(0)
+    corpora = []
+    for side, spell in (("here", "{}"), ("there", spelt)):
+        folder = tmp_path / side
+        (folder / "images").mkdir(parents=True)
+        rows = []
+        for number in range(5):
+            Image.fromarray(rng.integers(0, 256, (40, 40), dtype=np.uint8)).save(folder / "images" / f"{number}.png")
+            rows.append((f"{number}.png", f"The lungs of {side} case {number} are clear.", spell.format(2001 + number)))
+        pd.DataFrame(rows, columns=["image", "report", "patient"]).to_csv(folder / "table.csv", index=False)
+        options = Options(image_size=32, ids=ids)
+        columns = (folder / "images", folder / "table.csv", "image", "report", "patient")
+        corpora.append(prepare_archive(*columns, folder / "corpus", options=options))
+    first, second = corpora
+    with pytest.raises(SystemExit) as end:
+        run(first, "--against", second, "--out", tmp_path / "out", "--strict")
+    assert end.value.code == 1
+    audit = json.loads((tmp_path / "out" / "inspect.json").read_text())
+    assert audit["against"]["shared"]["patients"]["first"] == 5

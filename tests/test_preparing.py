@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import random
 import signal
@@ -19,8 +20,10 @@ import pytest
 import drawn_pairs
 from conftest import write_pairs
 from convirt.data.corpora import Corpus
+from convirt.data.imaging.pixels import Unreadable
 from convirt.data.preparing import prepare as preparing
 from convirt.data.preparing import unfinished
+from convirt.data.preparing.pairs import PairContent, PairPlan
 from convirt.data.preparing.unfinished import work_folder
 from convirt.data.shards import ShardWriter
 from convirt.errors import InputError
@@ -136,7 +139,7 @@ def test_killed_at_any_rename_it_goes_on(
     rename = os.replace
     calls: Counter[str] = Counter()
 
-    def dying(at: int, after: bool, source: Any, target: Any) -> None:
+    def dying(at: float, after: bool, source: Any, target: Any) -> None:
         calls["now"] += 1
         if after:
             rename(source, target)
@@ -145,7 +148,10 @@ def test_killed_at_any_rename_it_goes_on(
         if not after:
             rename(source, target)
 
-    renames = 2 + 2 * PAIRS // 10
+    monkeypatch.setattr(os, "replace", partial(dying, math.inf, True))
+    prepare(make_plans(PAIRS), tmp_path / "undisturbed")
+    renames = calls["now"]
+    assert renames > 2 * PAIRS // 10
     for after in (False, True):
         for at in (1, 2, 3, 4, renames - 2, renames - 1, renames):
             out = tmp_path / f"{at}{after}" / "corpus"
@@ -247,6 +253,28 @@ def test_too_many_failures_keep_the_shards_that_have_none(
     prepare(plans, out, max_failures=0.5, reads=partial(read, log=log))
     (lines,) = [path.read_text().split() for path in log.iterdir()]
     assert lines == [f"s{number}" for number in range(40, PAIRS)]
+
+
+def test_failures_of_a_shard_that_was_finished_late_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may write its shard after the command has given up: its failures must not make the next one give up."""
+
+    def no_image(plan: PairPlan) -> PairContent:
+        raise Unreadable("file that cannot be opened")
+
+    def give_up(*_: object) -> None:
+        raise InputError("too many failures")
+
+    out, plans = tmp_path / "corpus", make_plans(PAIRS, bad=False)
+    judge = preparing._judge
+    monkeypatch.setattr(preparing, "_judge", give_up)
+    with pytest.raises(InputError, match="too many failures"):
+        prepare(plans, out, reads=no_image)
+    monkeypatch.setattr(preparing, "_judge", judge)
+    assert len(list((work_folder(out) / "pieces").iterdir())) == 1
+    undisturbed = content(prepare(plans, tmp_path / "undisturbed", max_failures=0))
+    assert content(prepare(plans, out, max_failures=0)) == undisturbed
 
 
 def test_a_process_that_dies_of_a_file_costs_no_pair(

@@ -44,11 +44,14 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _MAX_SCANS = 100
 """Progressive encoders write about ten; a scan without data costs its author ten bytes and us a pass over the image."""
 _MAX_TILES = 65535
+REPAIR_PRECISION = "codestream of fewer bits than the header says, whose highest is the sign"
 _DAMAGED = "truncated or damaged image"
 
 
-def stored_values(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
+def stored_values(dataset: pydicom.Dataset, frame: int, repairs: list[str]) -> np.ndarray:
     """Return the stored values of a frame, numbered from 1: integers [H, W], or [H, W, C] if pixels have C samples.
+
+    `repairs` receives what had to be put right.
 
     Raises:
         Unreadable: A transfer syntax that is not read, or pixel data that contradict the header.
@@ -70,6 +73,8 @@ def stored_values(dataset: pydicom.Dataset, frame: int) -> np.ndarray:
     values, bits = _decode(encoded, dataset, str(syntax))
     if values.shape != ((height, width) if samples == 1 else (height, width, samples)):
         raise _contradiction(values.shape, dataset)
+    if dataset.get("PixelRepresentation", 0) and bits < bit_layout(dataset)[1]:
+        repairs.append(REPAIR_PRECISION)
     return _sign(values, dataset, bits)
 
 

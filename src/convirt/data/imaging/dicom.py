@@ -119,7 +119,7 @@ def _read(data: bytes, choice: Choice, recipe: dict[str, Any] | None) -> Pixels:
     odd = _mend_photometric(dataset)
     frame = _screen(dataset, Choice(frame=recipe["frame"]) if recipe and "frame" in recipe else choice)
     repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd + [REPAIR_NUMBER] * mended
-    stored_HW = _one_channel(dataset, stored_values(dataset, frame), repairs)
+    stored_HW = _one_channel(dataset, stored_values(dataset, frame, repairs), repairs)
     if not stored_HW.size or not np.isfinite(stored_HW).all():
         raise Unreadable("DICOM that cannot be decoded", "pixels that are no numbers")
     if recipe is None:

@@ -152,11 +152,16 @@ def _check_failures(audit: Audit, out: Path, max_failures: float) -> None:
 
 def _make_shards(work: Unfinished, plans: Sequence[PairPlan], job: ShardJob, options: Options, audit: Audit) -> None:
     """Have every shard made that is not there yet; give up as soon as too many rows have failed."""
-    done = set(work.finished())
+    failed = {number: work.read_piece(number)["failures"] for number in work.finished()}
+    if audit.failures + sum(failed.values()) > options.max_failures * audit.considered:
+        # A worker may have finished a shard after the command gave up: what failed then may be mended by now.
+        for number in [number for number, count in failed.items() if count]:
+            work.discard(number)
+            del failed[number]
+    done = set(failed)
     left = [number for number in range(-(-len(plans) // PAIRS_PER_SHARD)) if number not in done]
     pairs_left = sum(len(_cut(plans, number)) for number in left)
-    failures = audit.failures + sum(work.read_piece(number)["failures"] for number in done)
-    _judge(work, audit, failures, options.max_failures)
+    failures = audit.failures + sum(failed.values())
     if done:
         Console(stderr=True).print(f"{len(done)} of {len(done) + len(left)} shards are there already", style="dim")
     alone = options.engine == "local" and pairs_left < _WORTH_WORKERS
