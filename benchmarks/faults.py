@@ -157,7 +157,7 @@ def prepare_command(archive: Path, out: Path) -> list[str]:
 class Place:
     """A small file system for the outputs, and what the faults do to it and to the inputs."""
 
-    SIZE = 400 * 2**20
+    SIZE = 2 * 2**30
 
     def __init__(self, base: Path, rng: random.Random) -> None:
         self.base, self.rng = base, rng
