@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 import benchmark_trees as trees
-from convirt.data.benchmarks.chexpert import benchmark_chexpert, uncertain_policies
-from convirt.data.benchmarks.chexpert8x200 import benchmark_chexpert8x200
+from convirt.data.benchmarks.chexpert import benchmark_chexpert, benchmark_chexpert8x200, uncertain_policies
 from convirt.data.benchmarks.covidx4 import benchmark_covidx4
 from convirt.data.benchmarks.files import leading_out
 from convirt.data.benchmarks.folder import open_benchmark

@@ -16,8 +16,7 @@ import pandas as pd
 import pytest
 
 import benchmark_trees as trees
-from convirt.data.benchmarks.chexpert import benchmark_chexpert
-from convirt.data.benchmarks.chexpert8x200 import benchmark_chexpert8x200, read_lists
+from convirt.data.benchmarks.chexpert import benchmark_chexpert, benchmark_chexpert8x200, read_lists
 from convirt.data.benchmarks.covidx4 import benchmark_covidx4
 from convirt.data.benchmarks.folder import open_benchmark
 from convirt.data.benchmarks.mura import benchmark_mura

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convirt.data.benchmarks.chexpert8x200 import KS, benchmark_chexpert8x200, read_lists
+from convirt.data.benchmarks.chexpert import KS, benchmark_chexpert8x200, read_lists
 from convirt.evaluation import retrieve
 from convirt.evaluation.inputs.options import TableOptions
 from convirt.evaluation.ranking import cosine, text_image

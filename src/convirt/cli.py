@@ -78,7 +78,7 @@ STAGES: dict[str, dict[str, Verb]] = {
         ),
         "benchmark chexpert8x200": Verb(
             "the CheXpert 8x200 retrieval set, from its authors' lists",
-            "convirt.data.benchmarks.chexpert8x200:benchmark_chexpert8x200",
+            "convirt.data.benchmarks.chexpert:benchmark_chexpert8x200",
         ),
         "benchmark table": Verb("a benchmark from any labelled table", "convirt.data.benchmarks.table:benchmark_table"),
         "make-retrieval-set": Verb(
@@ -134,7 +134,7 @@ STAGES: dict[str, dict[str, Verb]] = {
             ("run",),
         ),
         "study": Verb(
-            "a grid of runs with their evaluation, resumable and shared",
+            "a grid of runs with their evaluation; goes on where it was stopped",
             "convirt.analysis.studies.study:study",
             ("definition",),
         ),

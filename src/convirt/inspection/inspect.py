@@ -50,7 +50,7 @@ def inspect(
             and the file may leave the house.
         strict: For scripts: exit with status 1 if there is leakage, and with 3 if none was found but patients could not
             be compared. Equal reports alone are no leakage. Before either, status 4 says that a corpus is damaged: its
-            content has not the fingerprint that it was written with.
+            content does not match the fingerprint that it was written with.
         images: Folder that the image paths of a table start from; a benchmark knows its own.
         against_images: The same for --against.
         image_column: Column of a table with the path of the image.

@@ -6,6 +6,7 @@ file. `audit.csv` lists every one of them, `audit.json` the counts and the first
 
 import csv
 import heapq
+import io
 import json
 import tempfile
 import weakref
@@ -17,6 +18,7 @@ from typing import IO, Any, Literal
 
 from rich.table import Table
 
+from convirt.atomic import atomic_file
 from convirt.data.reports import Report
 
 EXCLUDED = "excluded by filter"
@@ -279,13 +281,15 @@ class Audit:
 
     def write_csv(self, path: Path, *, failed: bool = False) -> None:
         """Write every entry as a row of a CSV table, in the order in which they were made; or the failed alone."""
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        with atomic_file(path) as raw:
+            file = io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("row", "fate", "reason", "image", "detail"))
             for entry in self.entries():
                 if failed and entry.fate != "failed":
                     continue
                 writer.writerow((entry.row, entry.fate, entry.reason, entry.image, entry.detail))
+            file.detach()  # flushed; `atomic_file` closes
 
     def to_table(self) -> Table:
         """Return the counts as a table for the terminal."""

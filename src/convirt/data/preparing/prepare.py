@@ -7,7 +7,6 @@ are there the corpus gets its name. No image ever passes through this process, s
 
 import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as RichTable
 
-from convirt.atomic import sync_to_disk, write_json
+from convirt.atomic import write_json
 from convirt.data.preparing.audit import Audit, Entry
 from convirt.data.preparing.engines import ENGINES, Task, run_here
 from convirt.data.preparing.identities import Identities
@@ -139,10 +138,7 @@ def _check_failures(audit: Audit, out: Path, max_failures: float) -> None:
     if audit.failures <= max_failures * audit.considered:
         return
     listed = out.with_name(f"{out.name}-failures.csv")
-    part = listed.with_name(f".{listed.name}.part")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    audit.write_csv(part, failed=True)
-    os.replace(part, listed)
+    audit.write_csv(listed, failed=True)
     raise InputError(
         f"{audit.failures} of {audit.considered} rows cannot be used, more than --max-failures {max_failures:g}; "
         f"no corpus was written, {listed} lists what was found so far, first: {audit.first_failure}; correct the rows "
@@ -249,7 +245,6 @@ def _conclude(
     )
     write_json(work.corpus / "audit.json", audit.to_json())
     audit.write_csv(work.corpus / "audit.csv")
-    sync_to_disk(work.corpus / "audit.csv")
 
 
 def _print(audit: Audit | None, out: Path) -> None:
