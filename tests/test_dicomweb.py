@@ -19,13 +19,13 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 import orthanc
 from convirt.cli import main
 from convirt.data.corpora import Corpus
+from convirt.data.http import PASSWORD, TOKEN, USER, credentials
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.options import Options
 from convirt.data.records import ImageRecord
 from convirt.data.sources import dicomweb_server
 from convirt.data.sources.dicomweb import parse_query, prepare_dicomweb
 from convirt.data.sources.dicomweb_server import read_header
-from convirt.data.sources.http import PASSWORD, TOKEN, USER, credentials
 from convirt.errors import InputError
 from fake_pacs import FakePacs, PacsHandler, multipart, uid
 from web import Handler, Site, serve, status

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convirt.data.http import Patience, Transient, check_url, persist
 from convirt.data.sources import download as downloading
 from convirt.data.sources.download import SUMS, download
-from convirt.data.sources.http import Patience, Transient, check_url, persist
 from convirt.data.sources.unpacking import Limits, unpack
 from convirt.errors import InputError
 from convirt.jobs import hold

@@ -21,13 +21,13 @@ from scipy.stats import spearmanr
 from conftest import read_log, write_corpus
 from convirt import cli
 from convirt.config import PretrainConfig, ValidationConfig
-from convirt.data.corpora import Corpus, open_corpus
+from convirt.data.corpora import Corpus
 from convirt.data.loading import remote
 from convirt.data.loading.export import export
 from convirt.data.loading.loader import Batch, TrainingBatches, ValidationBatches, read_ahead
 from convirt.data.loading.remote import Cache, Remote
 from convirt.data.loading.sampling import Schedule, arrange_stream, number_patients
-from convirt.data.loading.streaming import StreamedCorpus
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus
 from convirt.data.shards import sealed
 from convirt.errors import InputError
 from convirt.training.pretrain import pretrain
@@ -348,7 +348,7 @@ def test_a_streamed_corpus_crosses_processes(exported: Path) -> None:
 
 _READ = """
 import os, sys, time
-from convirt.data.corpora import open_corpus
+from convirt.data.loading.streaming import open_corpus
 before = len(os.listdir("/proc/self/task"))
 corpus = open_corpus(sys.argv[1])
 assert sum(1 for _ in corpus.reports("val")) and corpus.pair(0)
@@ -576,7 +576,7 @@ def test_streamed_from_a_folder_or_a_server_or_mapped_trains_the_same(
     pretrain(config, f"{server.url}/corpus", tmp_path / "web")
     pretrain(config, exported, tmp_path / "folder")
     monkeypatch.setattr(
-        "convirt.data.corpora.open_corpus", lambda _: in_order_of(StreamedCorpus.open(str(exported)), disk)
+        "convirt.data.loading.streaming.open_corpus", lambda _: in_order_of(StreamedCorpus.open(str(exported)), disk)
     )
     pretrain(config, disk.path, tmp_path / "disk")
     assert weights(tmp_path / "web") == weights(tmp_path / "folder") == weights(tmp_path / "disk")

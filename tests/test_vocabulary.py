@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from convirt.data.corpora import Corpus, open_corpus
+from convirt.data.corpora import Corpus
 from convirt.data.loading.export import export
-from convirt.data.loading.streaming import StreamedCorpus
+from convirt.data.loading.streaming import StreamedCorpus, open_corpus
 from convirt.errors import InputError
 from convirt.methods.captioning.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary, report_words
 from tiny_captioners import MakeConfig, make_captioner

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from convirt.data.records import AnyCorpus, ImageRecord, Pair
+from convirt.data.records import ImageRecord, Pair
 from convirt.data.shards import (
     FORMAT,
     SCHEMA,
@@ -34,17 +34,6 @@ from convirt.data.shards import (
 from convirt.errors import InputError
 
 _SOON_HASHED = 256 * 2**20  # bytes of shards that are hashed unasked: a second at most
-
-
-def open_corpus(place: str | Path) -> AnyCorpus:
-    """Open a prepared corpus on disk, or one that `convirt export` wrote, from a folder or an address.
-
-    Raises:
-        InputError: There is none, or it is damaged or out of reach.
-    """
-    from convirt.data.loading.streaming import StreamedCorpus, is_export
-
-    return StreamedCorpus.open(str(place)) if is_export(str(place)) else Corpus.open(place)
 
 
 def decode(image: ImageRecord) -> Tensor:

@@ -71,7 +71,7 @@ def pretrain(
             loss stops being finite.
         Interrupted: After Ctrl-C or SIGTERM, once the run is saved; a `SystemExit` with status 130 or 143.
     """
-    from convirt.data.corpora import open_corpus
+    from convirt.data.loading.streaming import open_corpus
     from convirt.methods import METHODS
     from convirt.training.plan import make_plan, print_plan
     from convirt.training.trainer import Trainer, make_fabric, total_steps

@@ -19,7 +19,7 @@ import fsspec
 import requests
 
 from convirt.atomic import atomic_file, write_bytes
-from convirt.data.sources.http import TIMEOUT, Refused, Transient, check_status, explain
+from convirt.data.http import TIMEOUT, Refused, Transient, check_status, explain
 from convirt.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from convirt.data.corpora import Corpus
 from convirt.data.loading.remote import Remote, describe, is_address
-from convirt.data.records import Pair
+from convirt.data.records import AnyCorpus, Pair
 from convirt.data.shards import SCHEMA, SPLITS, indices_of_split, sealed
 from convirt.errors import InputError
 
@@ -34,6 +35,15 @@ INDEX_SCHEMA = pa.schema(
 """Columns of the index: the number of the pair in the exported corpus, that of its patient in the order of the ids,
 how many images and sentences it has; rows in the order of the shards."""
 _AT_ONCE = 4  # files that are asked for at the same time
+
+
+def open_corpus(place: str | Path) -> AnyCorpus:
+    """Open a prepared corpus on disk, or one that `convirt export` wrote, from a folder or an address.
+
+    Raises:
+        InputError: There is none, or it is damaged or out of reach.
+    """
+    return StreamedCorpus.open(str(place)) if is_export(str(place)) else Corpus.open(place)
 
 
 @dataclass(frozen=True, kw_only=True)

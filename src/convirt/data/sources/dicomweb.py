@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.progress import track
 
 from convirt.atomic import disk_errors
+from convirt.data.http import Patience, check_url, credentials
 from convirt.data.imaging.pixels import Choice
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import DEFAULTS, SharedOptions
 from convirt.data.preparing.pairs import PairPlan, Row, read_content
-from convirt.data.sources.http import Patience, check_url, credentials
 from convirt.data.sources.studies import deal_patients, joined_views
 from convirt.errors import InputError
 from convirt.jobs import hold

@@ -22,7 +22,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from convirt.atomic import atomic_file
-from convirt.data.sources.http import (
+from convirt.data.http import (
     PASSWORD,
     TIMEOUT,
     TOKEN,

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from urllib3.exceptions import HTTPError
 
 from convirt.atomic import disk_errors, write_text
-from convirt.data.sources.http import (
+from convirt.data.http import (
     TIMEOUT,
     Patience,
     Refused,

@@ -16,12 +16,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from convirt.data.http import Patience, check_url
 from convirt.data.preparing.audit import Audit
 from convirt.data.preparing.options import DEFAULTS, Options, SharedOptions
 from convirt.data.preparing.pairs import PairContent, PairPlan, Row, make_content, read_image
 from convirt.data.sources.counts import Figure
 from convirt.data.sources.download import download as fetch
-from convirt.data.sources.http import Patience, check_url
 from convirt.data.sources.studies import deal_patients, prepare_studies
 from convirt.data.sources.unpacking import unpack
 from convirt.errors import InputError
