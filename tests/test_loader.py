@@ -1,7 +1,9 @@
 """Minibatches: who meets whom, what is drawn, and that nothing but seed and step decides it."""
 
+import multiprocessing
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +178,24 @@ def test_too_few_pairs_are_refused(tmp_path: Path, tiny_corpus: Path) -> None:
     bare = Corpus.open(write_corpus(tmp_path / "bare", val=0))
     with pytest.raises(InputError, match=r"'val' has 0 pairs.*validation share"):
         ValidationBatches(bare, "val", 10, 5, seed=0)
+
+
+def test_a_reader_that_is_killed_is_one_line_and_leaves_none_behind(tiny_corpus: Path) -> None:
+    """The others ignore SIGTERM, so that they would be waited for at exit."""
+    batches = TrainingBatches(Corpus.open(tiny_corpus), 8, seed=0)
+    before = set(multiprocessing.active_children())
+    readers: list[Any] = []
+
+    def kill_one() -> None:
+        with read_ahead(batches, range(10_000), 2) as opened:
+            next(opened)
+            readers.extend(set(multiprocessing.active_children()) - before)
+            readers[0].kill()
+            list(opened)
+
+    with pytest.raises(InputError, match=r"was killed, perhaps for want of memory; .*--resume"):
+        kill_one()
+    assert len(readers) == 2
+    for reader in readers:
+        reader.join(timeout=60)
+        assert not reader.is_alive()

@@ -7,6 +7,7 @@ Shape legend: B pairs in the batch, S side of the padded square (the corpus' ima
 prepared image.
 """
 
+import multiprocessing
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -263,7 +264,11 @@ def read_ahead(
         workers: Reading processes, which end with the block; 0 reads in this process. Of a streamed corpus each reads
             its own slots of every batch, and so its own shards; else each reads whole batches in turn.
         pin: Put images in page-locked memory, for a GPU.
+
+    Raises:
+        InputError: A source says so, or a reading process died.
     """
+    others = set(multiprocessing.active_children())
     parts = max(1, workers) if isinstance(source, Batches) and source.shards is not None else 1
     loader: DataLoader[Batch | InputError] = DataLoader(
         _Items(source, steps, parts),
@@ -287,9 +292,19 @@ def read_ahead(
                 yield _join(read)
                 read = []
 
-    # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
-    with closing(batches()) as opened:
-        yield opened
+    try:
+        # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
+        with closing(batches()) as opened:
+            yield opened
+    except RuntimeError as error:  # raised when a worker dies, wherever this process is at that moment
+        if "DataLoader worker" not in str(error):
+            raise
+        for reader in set(multiprocessing.active_children()) - others:
+            reader.kill()  # the rest would be waited for at exit
+        raise InputError(
+            "a process that reads batches ahead was killed, perhaps for want of memory; what was saved is intact: "
+            "go on with --resume, if need be with fewer --workers"
+        ) from error
 
 
 def _leave_signals_to_parent(_: int) -> None:
