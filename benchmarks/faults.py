@@ -241,7 +241,7 @@ FAULTS: dict[str, Callable[[Place, "subprocess.Popen[bytes]"], Callable[[], obje
 }
 """Name -> strikes a running command; gives what heals it, or nothing if it could not strike."""
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
 def start(verb: Verb, out: Path, clock: Path | None = None) -> subprocess.Popen[bytes]:

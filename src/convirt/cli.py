@@ -144,11 +144,17 @@ STAGES: dict[str, dict[str, Verb]] = {
             ("tables",),
         ),
     },
+    "use": {
+        "embed": Verb("vectors of images and texts as a Parquet file", "convirt.search.verbs:embed", ("run",)),
+        "index": Verb("make a corpus searchable with a run", "convirt.search.verbs:index", ("run", "corpus")),
+        "search": Verb("search an index by sentence, by image, or by both", "convirt.search.verbs:search", ("index",)),
+    },
 }
 """The verbs by what they are for, in the order in which a user meets them."""
 VERBS = {name: verb for verbs in STAGES.values() for name, verb in verbs.items()}
 
 
+SOURCES = "(A), (2.3) and the like: where the ConVIRT paper fixes a value. (silent): it does not say."
 GROUPS = {
     "prepare": "turn images and reports into a corpus",
     "benchmark": "build a labelled benchmark with named splits",
@@ -167,8 +173,7 @@ def usage() -> str:
     ]
     for stage, verbs in STAGES.items():
         lines += ["", f"{stage}:", *_listed({name: verb.summary for name, verb in verbs.items()}, width)]
-    use = _listed({"convirt.load(RUN)": "images and texts to vectors, in Python"}, width)
-    lines += ["", "use:", *use, ""]
+    lines += [*_listed({"convirt.load(RUN)": "images and texts to vectors, in Python"}, width), ""]
     return "\n".join([*lines, "`convirt VERB --help` explains a verb; `convirt --version` prints the version."])
 
 
@@ -241,6 +246,9 @@ def _arguments_of(function: Callable[..., Any], positional: Sequence[str] = ()) 
             place = tyro.conf.arg(metavar=_metavar(parameter.name))
             annotation: Any = Annotated[parameter.annotation, tyro.conf.Positional, place]  # type: ignore[name-defined]
             parameter = parameter.replace(annotation=annotation)
+        elif parameter.default is True:  # the option is --no-NAME
+            off = tyro.conf.arg(help_behavior_hint="(default: not given)")
+            parameter = parameter.replace(annotation=Annotated[parameter.annotation, off])  # type: ignore[name-defined]
         parameters.append(parameter)
 
     def arguments(**given: Any) -> dict[str, Any]:
@@ -320,7 +328,7 @@ def run_verb(arguments: Sequence[str]) -> None:
         from convirt.recipes import RECIPES
 
         recipe = RECIPES[recipe_of(rest)]
-        prog, description = f"{prog} {rest.pop(0)}", inspect.getdoc(recipe)
+        prog, description = f"{prog} {rest.pop(0)}", f"{inspect.getdoc(recipe)}\n\n{SOURCES}"
     module, function_name = VERBS[name].target.split(":")
     function = getattr(importlib.import_module(module), function_name)
     binder = _of_recipe(function, recipe) if name == "pretrain" else _arguments_of(function, VERBS[name].positional)

@@ -9,9 +9,11 @@ prepared image.
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -282,9 +284,13 @@ def read_ahead(
         generator=torch.Generator(),
     )
 
+    readers: list[Any] = []
+
     def batches() -> Generator[Batch]:
         read: list[Batch] = []
-        for item in loader:
+        items = iter(loader)
+        readers.extend(set(multiprocessing.active_children()) - others)
+        for item in items:
             if isinstance(item, InputError):
                 raise item
             read.append(item)
@@ -296,10 +302,12 @@ def read_ahead(
         # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
         with closing(batches()) as opened:
             yield opened
-    except RuntimeError as error:  # raised when a worker dies, wherever this process is at that moment
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # raised wherever this process is when a reader dies
+        if not readers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
-        for reader in set(multiprocessing.active_children()) - others:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises again for each that ends
+        for reader in readers:
             reader.kill()  # the rest would be waited for at exit
         raise InputError(
             "a process that reads batches ahead was killed, perhaps for want of memory; what was saved is intact: "

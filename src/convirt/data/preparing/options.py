@@ -44,7 +44,7 @@ class Options:
     """A lexicon of the user's own, in place of the language's."""
     unsectioned: Literal["keep", "drop"] = "keep"
     """What becomes of a report with neither Findings nor Impression: its whole text is kept, or its pair is dropped, as
-    the paper has it (A)."""
+    the paper has it (appendix A)."""
     redact: bool = False
     """Whether identifiers found in texts are masked."""
 
