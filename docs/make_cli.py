@@ -7,9 +7,9 @@ from pathlib import Path
 from unittest import mock
 
 from convirt import cli
+from convirt.data.http import PASSWORD, TOKEN, USER
 from convirt.data.loading.remote import CACHE, CACHE_GIB
 from convirt.data.preparing.identities import SALT
-from convirt.data.http import PASSWORD, TOKEN, USER
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 100

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -45,6 +45,33 @@ def test_the_guide_is_a_whole_source(my_set: dict[str, Any], tmp_path: Path) -> 
     assert corpus.pair(0).sentences == ("The lungs are clear today.",)
     dropped = trees.audit_of(corpus)["dropped"]
     assert {reason: entry["count"] for reason, entry in dropped.items()} == {"image not found": 2}
+
+
+@pytest.mark.parametrize("ids", ["plain", "hashed"])
+@pytest.mark.parametrize("spelt", ["0{}", "{}.0"])
+def test_spellings_of_one_patient_are_dealt_together(
+    my_set: dict[str, Any], tmp_path: Path, spelt: str, ids: Literal["plain", "hashed"]
+) -> None:
+    """And a row without a patient is no patient."""
+    root = tmp_path / "root"
+    rows = [("x", "", "s99", "The lungs are clear today.")]
+    trees.write_jpg(root / "images" / "s99" / "x.png", 99)
+    for number in range(24):
+        patient = ("{}", spelt)[number % 2].format(1000 + number // 2)
+        trees.write_jpg(root / f"images/{patient}/s{number}/frontal.png", number)
+        rows.append(("frontal", patient, f"s{number}", f"The lungs are clear, case {number}."))
+    trees.write_csv(root / "reports.csv", ("image", "patient", "study", "report"), rows)
+    options = Options(image_size=24, ids=ids, workers=1, max_failures=0.5)
+    corpus = Corpus.open(my_set["prepare_my_set"](root, tmp_path / "corpus", options=options))
+    splits: dict[str, set[str]] = {}
+    for patient, split in zip(corpus.patient_ids, corpus.splits, strict=True):
+        splits.setdefault(patient, set()).add(split)
+    assert len(splits) == 12
+    assert all(len(some) == 1 for some in splits.values())
+    audit = trees.audit_of(corpus)
+    assert audit["repaired"]["another spelling of a patient's id"]["count"] == 12
+    assert "12 patients have ids in several spellings; each is one patient" in audit["notes"]
+    assert audit["dropped"]["no patient"]["count"] == 1
 
 
 @pytest.mark.parametrize("name", ["mimic_cxr", "chexpert_plus", "open_i", "dicomweb"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -341,3 +342,16 @@ def test_nothing_left_leaves_nothing(tmp_path: Path) -> None:
     assert "text shorter than 3 tokens (" in refusal(plans, tmp_path / "corpus")
     assert "no pair of drawn is left" in refusal([], tmp_path / "corpus")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_spellings_that_lead_from_split_to_split_are_named(tmp_path: Path) -> None:
+    """Whoever dealt the splits: a source that knows a patient by the written id is found out."""
+    plans = [
+        replace(
+            plan, patient=("1001", "1001.0", f"p{number}")[min(number, 2)], split=("train", "test", "val")[number % 3]
+        )
+        for number, plan in enumerate(make_plans(12, bad=False))
+    ]
+    out = prepare(plans, tmp_path / "corpus")
+    notes = json.loads((out / "audit.json").read_text())["notes"]
+    assert "1 patients stand in several splits, under several spellings of their ids" in notes

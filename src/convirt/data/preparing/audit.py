@@ -27,6 +27,7 @@ LISTED = 1000
 
 LITTLE_KEPT = "less than a third of the words kept"
 
+SPELLINGS = "patients have ids in several spellings; each is one patient"
 _STEPS = 300  # of a share; a hundred are the third below which a report is listed
 _TITLES = ("dropped", "repaired", "noted")
 _DROPPED, _REPAIRED, _FAILED = 1, 2, 4
@@ -155,6 +156,11 @@ class Audit:
     def repair(self, row: int, reason: str, *, image: str = "", detail: str = "") -> None:
         """Count a row as repaired; a row that is dropped as well counts as dropped alone."""
         self.enter(Entry(fate="repaired", row=row, reason=reason, image=image, detail=detail))
+
+    def respell(self, row: int, first: int, *, image: str = "") -> None:
+        """Count a row under another spelling of its patient's id, who is that of row `first`: no id is named."""
+        detail = f"counted as the patient of row {first}"
+        self.repair(row, "another spelling of a patient's id", image=image, detail=detail)
 
     def note_report(self, row: int, report: Report, *, image: str = "") -> None:
         """Count what a report kept of its words, and name the rules that acted in it; `row` is its first."""

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from convirt.data.paths import close_file
-from convirt.data.preparing.audit import EXCLUDED, Audit
+from convirt.data.preparing.audit import EXCLUDED, SPELLINGS, Audit
 from convirt.data.preparing.pairs import PairPlan, Row
 from convirt.data.splits import check_patients, given_split, respelt, split_by_patient
 from convirt.data.tables import Table, passing_rows, require_columns
@@ -110,11 +110,10 @@ def _respell(rows: list[tuple[Row, bytes]], audit: Audit) -> None:
         return
     first = {row.patient: row.number for row, _ in reversed(rows)}
     for place, (row, text) in enumerate(rows):
-        if (patient := taken.get(row.patient)) is not None:  # its id stays out of the audit, which may be handed on
-            as_in = f"counted as the patient of row {first[patient]}"
-            audit.repair(row.number, "another spelling of a patient's id", image=row.image, detail=as_in)
+        if (patient := taken.get(row.patient)) is not None:
+            audit.respell(row.number, first[patient], image=row.image)
             rows[place] = replace(row, patient=patient), text
-    audit.notes.append(f"{len(set(taken.values()))} patients have ids in several spellings; each is one patient")
+    audit.notes.append(f"{len(set(taken.values()))} {SPELLINGS}")
 
 
 def _join(texts: Iterator[str]) -> str:

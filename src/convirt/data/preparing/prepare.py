@@ -27,6 +27,7 @@ from convirt.data.preparing.sharing import shared_files
 from convirt.data.preparing.unfinished import Unfinished, check_out
 from convirt.data.reports import MIN_TOKENS
 from convirt.data.shards import SPLITS, Fingerprint, map_shards, shard_name, write_about, write_catalogue
+from convirt.data.splits import canonical_id
 from convirt.errors import InputError
 from convirt.versions import versions
 
@@ -85,6 +86,7 @@ def prepare_corpus(
     _check_failures(audit, out, options.max_failures)
     if not plans:
         raise _none_left(audit)
+    audit.notes += _crossing(plans)
     settings = {**settings, **options.settings(), "min_tokens": MIN_TOKENS, "versions": versions()}
     # A share of failures that is raised afterwards does not change what was made before.
     made = {name: value for name, value in settings.items() if name != "max_failures"}
@@ -115,6 +117,15 @@ def prepare_corpus(
             work.remove()
     _print(None if work.complete else audit, out)
     return out
+
+
+def _crossing(plans: Sequence[PairPlan]) -> list[str]:
+    """Say how many patients stand in several splits because their ids are spelt in several ways."""
+    spellings: dict[str, dict[str, set[str]]] = {}
+    for plan in plans:
+        spellings.setdefault(canonical_id(plan.patient), {}).setdefault(plan.patient, set()).add(plan.split)
+    crossing = sum(len(some) > 1 and len(set().union(*some.values())) > 1 for some in spellings.values())
+    return [f"{crossing} patients stand in several splits, under several spellings of their ids"] * bool(crossing)
 
 
 def _none_left(audit: Audit) -> InputError:

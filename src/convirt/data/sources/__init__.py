@@ -36,7 +36,7 @@ for a table with one row for each image (`test_new_source.py` runs it):
         table = StreamedTable(root / "reports.csv", ["image", "patient", "study", "report"])
         audit = Audit(table=table.name, total=0)
         shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
-        plans = deal_patients(plan_studies(usable_rows(root, table, audit), audit), shares)
+        plans = deal_patients(plan_studies(usable_rows(root, table, audit), audit), shares, audit)
         read = partial(read_content, root, options=options)
         settings = {"source": "my-set", "split": shares}
         return prepare_studies(plans, read, out, options=options, settings=settings, audit=audit, salt=table.sha256)

@@ -121,7 +121,7 @@ def prepare_chexpert_plus(
     plans, listed = plan_chexpert_plus(root, source, audit, keep=keep_columns)
     shares = {"seed": options.seed, "val_share": val_share, "test_share": test_share}
     if split == "patient":
-        official, plans = plans, deal_patients(plans, shares)
+        official, plans = plans, deal_patients(plans, shares, audit)
         both = zip(official, plans, strict=True)
         if moved := len({new.patient for old, new in both if old.split != "train" and new.split == "train"}):
             audit.notes.append(f"{moved} patients of the validation set, CheXpert's usual test set, are in train")

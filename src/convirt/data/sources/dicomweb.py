@@ -120,7 +120,7 @@ def prepare_dicomweb(
         }
         settings |= {"frame": frame, "window": window}
         read = partial(read_content, folder, options=options, choice=choice)
-        prepare_corpus(deal_patients(plans, shares), read, out, options=options, settings=settings, audit=audit)
+        prepare_corpus(deal_patients(plans, shares, audit), read, out, options=options, settings=settings, audit=audit)
     if not cache:
         shutil.rmtree(folder, ignore_errors=True)
     return out

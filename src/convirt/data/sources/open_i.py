@@ -110,7 +110,7 @@ def prepare_open_i(
     audit.notes = notes + audit.notes
     settings = {"source": "open-i", "split": shares}
     read = partial(read_pair, root, options)
-    plans = deal_patients(plans, shares)
+    plans = deal_patients(plans, shares, audit)
     return prepare_studies(
         plans, read, out, options=options, settings=settings, audit=audit, figures=FIGURES, listed=listed
     )

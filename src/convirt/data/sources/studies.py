@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import track
 
 from convirt.data.imaging.pixels import Unreadable
-from convirt.data.preparing.audit import Audit
+from convirt.data.preparing.audit import SPELLINGS, Audit
 from convirt.data.preparing.options import Options
 from convirt.data.preparing.pairs import PairContent, PairPlan, Read, Row, is_usable, make_content, read_image
 from convirt.data.sources.counts import Comparison, Figure, compare, notes, to_table
 from convirt.data.sources.texts import Place
-from convirt.data.splits import split_by_patient
+from convirt.data.splits import respelt, split_by_patient
 from convirt.errors import InputError
 
 T = TypeVar("T")
@@ -176,8 +176,9 @@ def plan_studies(
 
     Args:
         rows: Usable rows; `study` names the pair and is unique among all patients.
-        audit: Receives rows that name the same image twice, or another patient than their study has.
-        places: Where the text of each study lies; looked up after the last row. None: its first row holds it.
+        audit: Receives rows without a patient, with another one than their study has, or with the same image twice.
+        places: Where the text of each study lies, of every study; looked up after the last row. None: its first row
+            holds it.
         labels: Further attributes of studies.
 
     Returns:
@@ -185,6 +186,9 @@ def plan_studies(
     """
     studies: dict[str, dict[str, Row]] = {}
     for row in rows:
+        if not row.patient:
+            audit.drop(row.number, "no patient", image=row.image, failure=True)
+            continue
         images = studies.setdefault(row.study, {row.source: row})
         first = next(iter(images.values()))
         if first.patient != row.patient:
@@ -222,13 +226,24 @@ def joined_views(rows: Sequence[Row]) -> str:
     return "; ".join(dict.fromkeys(row.view for row in rows if row.view))
 
 
-def deal_patients(plans: Sequence[PairPlan], shares: Mapping[str, Any]) -> list[PairPlan]:
+def deal_patients(plans: Sequence[PairPlan], shares: Mapping[str, Any], audit: Audit) -> list[PairPlan]:
     """Return the pairs in the splits of their patients, who are dealt out by `split_by_patient`.
+
+    A patient whose id is spelt in several ways (1001 and 1001.0) is one patient under one of them.
 
     Args:
         plans: The pairs, in any split.
         shares: `seed`, `val_share` and `test_share`.
+        audit: Receives the rows under another spelling.
     """
+    if taken := respelt(plan.patient for plan in plans):
+        first = {plan.patient: plan.rows[0].number for plan in reversed(plans)}
+        for plan in plans:
+            if (patient := taken.get(plan.patient)) is not None:
+                for row in plan.rows:
+                    audit.respell(row.number, first[patient], image=row.image)
+        audit.notes.append(f"{len(set(taken.values()))} {SPELLINGS}")
+        plans = [replace(plan, patient=taken.get(plan.patient, plan.patient)) for plan in plans]
     splits = split_by_patient((plan.patient for plan in plans), **shares)
     return [replace(plan, split=splits[plan.patient]) for plan in plans]
 
