@@ -69,7 +69,8 @@ class _Child:
             self.close()
             raise InputError(
                 f"the process that decodes images cannot start ({type(error).__name__}); it may use "
-                f"{self.memory / 2**30:.0f} GB of addresses: see `ulimit -v`"
+                f"{self.memory / 2**30:.0f} GB of addresses: see `ulimit -v`; a script of your own needs "
+                "its call under `if __name__ == '__main__':`"
             ) from error
 
     def _receive(self, seconds: float) -> Any:
