@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,32 @@ def test_a_reader_that_is_killed_is_one_line_and_leaves_none_behind(tiny_corpus:
     for reader in readers:
         reader.join(timeout=60)
         assert not reader.is_alive()
+
+
+class Damaged(Sequence[Batch]):
+    """A source whose third batch cannot be read."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: Any) -> Any:
+        if step == 2:
+            raise InputError("data-00002.arrow is damaged")
+        return self.batches[step]
+
+
+def test_readers_end_with_an_error_although_its_traceback_lives_on(tiny_corpus: Path) -> None:
+    """Else the command would wait for them at its exit, for ever."""
+    before = set(multiprocessing.active_children())
+    with pytest.raises(InputError, match="is damaged") as caught:  # which keeps the frames of the generator
+        consume(Damaged(TrainingBatches(Corpus.open(tiny_corpus), 8, seed=0)))
+    assert caught.value.__traceback__ is not None
+    assert set(multiprocessing.active_children()) == before
+
+
+def consume(source: Sequence[Batch]) -> None:
+    with read_ahead(source, range(20), 2) as opened:
+        list(opened)

@@ -290,13 +290,16 @@ def read_ahead(
         read: list[Batch] = []
         items = iter(loader)
         readers.extend(set(multiprocessing.active_children()) - others)
-        for item in items:
-            if isinstance(item, InputError):
-                raise item
-            read.append(item)
-            if len(read) == parts:
-                yield _join(read)
-                read = []
+        try:
+            for item in items:
+                if isinstance(item, InputError):
+                    raise item
+                read.append(item)
+                if len(read) == parts:
+                    yield _join(read)
+                    read = []
+        finally:
+            del items  # ends the readers, although the traceback of an error may hold this frame for long
 
     try:
         # Closing is what ends the workers: at exit they would be sent a SIGTERM, which they leave to this process.
