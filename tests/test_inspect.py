@@ -77,7 +77,7 @@ def test_the_page_shows_everything_and_fetches_nothing(telling, tmp_path):
     assert "url(" not in html
     assert "default-src 'none'" in html
     assert "&lt;script&gt;" in html
-    assert "Keep this page in the house" in html
+    assert "Do not hand this page on" in html
     assert audit["shows_data"] is True
     assert f"{SECRET}-corpus" in html
     assert "dropped: no text" in html

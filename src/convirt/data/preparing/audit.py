@@ -113,7 +113,7 @@ class Words:
                 f"(most words were cut under: {lost})"
             )
         return (
-            f"{head}, where half keep {self.median} % and more; audit.csv lists them as {LITTLE_KEPT!r} "
+            f"{head}, where half keep at least {self.median} %; audit.csv lists them as {LITTLE_KEPT!r} "
             f"(most words were cut under: {lost})"
         )
 
