@@ -14,7 +14,7 @@ from PIL import Image
 import orthanc
 import test_open_i
 import trees
-from convirt.cli import main
+from convirt.cli import VERBS, main
 from convirt.data.corpora import Corpus
 from convirt.data.preparing.archive import prepare_archive
 from convirt.data.preparing.identities import Identities, names_patient
@@ -286,3 +286,9 @@ def test_a_planted_name_is_nowhere(
         for path, content in written.items():
             for encoding in ("utf-8", "utf-16-le"):
                 assert word.lower().encode(encoding) not in content.lower(), path
+
+
+def test_every_source_is_searched_for_the_name() -> None:
+    """A new verb belongs into `SOURCES`; `remake` has no source of its own."""
+    verbs = {name.removeprefix("prepare ") for name in VERBS if name.startswith("prepare ")}
+    assert verbs == {*SOURCES, "dicomweb", "remake"}
