@@ -89,7 +89,7 @@ def test_the_words_of_all_reports_are_accounted_for_and_rules_are_named() -> Non
         RULE_LABEL_LEFT: [10],
         RULE_STAND_IN: [10],
     }
-    assert seen["noted"][LITTLE_KEPT]["rows"][0]["detail"] == "1 of 36 words"
+    assert seen["noted"][LITTLE_KEPT]["rows"][0]["detail"] == "1 of 34 words"
     assert audit.words.warning().startswith(
         "1 of 11 reports kept less than a third of their words, where half keep at least 91 %"
     )

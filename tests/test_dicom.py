@@ -552,6 +552,9 @@ def test_no_text_of_a_header_is_repeated() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("BitsStored", None),
+        ("SamplesPerPixel", None),
+        ("PixelRepresentation", None),
         ("BitsStored", ""),
         ("BitsStored", "0"),
         ("BitsStored", "33"),
@@ -566,10 +569,13 @@ def test_no_text_of_a_header_is_repeated() -> None:
 def test_whole_pixels_under_an_impossible_number_are_read(name: str, value: Any) -> None:
     stored_HW = ramp(0, 4000)
     dataset = pydicom.dcmread(io.BytesIO(dicom(stored_HW)))
-    dataset.add_new(pydicom.datadict.tag_for_keyword(name), "LO", value)
+    if value is None:
+        delattr(dataset, name)
+    else:
+        dataset.add_new(pydicom.datadict.tag_for_keyword(name), "LO", value)
     pixels = read_dicom(written(dataset))
     np.testing.assert_allclose(pixels.values_HW, stored_HW / 4000, atol=1e-6)
-    assert pixels.repairs == (REPAIR_NUMBER,)
+    assert pixels.repairs == (f"{REPAIR_NUMBER}: {name}",)
 
 
 @pytest.mark.parametrize("tags", [{"WindowCenter": 1e6, "WindowWidth": 50}, {"WindowCenter": -9000, "WindowWidth": 10}])

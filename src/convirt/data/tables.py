@@ -295,7 +295,9 @@ def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, di
     delimiter = announced[1] if announced else _delimiter(text, first)
     if announced:
         notes.append("the first line names the separator, as Excel writes it")
-    notes += [f"columns are separated by {delimiter!r}"] * (delimiter != ",")
+    others = [mark for mark in _marks(first) if mark != delimiter] if not announced else []
+    doubt = f", as most rows agree; the header also holds {' and '.join(map(repr, others))}" if others else ""
+    notes += [f"columns are separated by {delimiter!r}{doubt}"] * (delimiter != "," or bool(others))
     malformed: dict[int, str] = {}
     with _decoded(text) as lines:
         if announced:
@@ -325,13 +327,18 @@ def _read_csv(path: Path, encoding: str, notes: list[str]) -> tuple[pa.Table, di
         return rows, malformed
 
 
+def _marks(first: str) -> list[str]:
+    """The marks that may part columns and stand in the first line outside quotes."""
+    outside_quotes = re.sub(r'"[^"]*"', "", first)
+    return [mark for mark in ",\t;|" if mark in outside_quotes]
+
+
 def _delimiter(text: Text, first: str) -> str:
     """The mark between cells: of those in the header outside quotes the one that most of the first rows agree with.
 
     Of equals, the one that makes more columns; then the one that no space follows, as one follows the commas of prose.
     """
-    outside_quotes = re.sub(r'"[^"]*"', "", first)
-    marks = [mark for mark in ",\t;|" if mark in outside_quotes]
+    marks = _marks(first)
     if len(marks) < 2:
         return marks[0] if marks else ","
 
@@ -343,7 +350,7 @@ def _delimiter(text: Text, first: str) -> str:
             except csv.Error:
                 return 0, 0, False
         fit = sum(len(cells) == len(header) for cells in some)
-        return fit, len(header), f"{mark} " not in outside_quotes
+        return fit, len(header), f"{mark} " not in first
 
     return max(marks, key=likely)
 

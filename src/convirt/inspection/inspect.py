@@ -47,7 +47,7 @@ def inspect(
         against: Another one; what the two share is leakage from one to the other.
         out: Folder for inspect.html and inspect.json; by default CORPUS-inspect beside the corpus.
         no_images: Give counts and row numbers only: no pixels, no report text, no ids, no file names, so that the page
-            and the file may leave the house.
+            and the file can be handed on.
         strict: For scripts: exit with status 1 if there is leakage, and with 3 if none was found but patients could not
             be compared. Equal reports alone are no leakage. Before either, status 4 says that a corpus is damaged: its
             content does not match the fingerprint that it was written with.

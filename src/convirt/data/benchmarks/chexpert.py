@@ -35,6 +35,7 @@ LABELS = (
 """All fourteen label columns."""
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 _VALUES = {"1.0": "1", "1": "1", "0.0": "0", "0": "0", "-1.0": "-1", "-1": "-1", "": ""}
+KS = (5, 10, 50, 100)  # of CheXpert 8x200; the paper's text says 100 where its tables say 50
 POLICIES = {"ones": "1", "zeros": "0", "ignore": ""}
 PER_CLASS = {
     "Atelectasis": "ones",
@@ -178,7 +179,6 @@ def inside(path: str) -> str:
 
 def _on_lists(frame: pd.DataFrame, lists: Path | None, *, by_patient: bool) -> frozenset[str]:
     """Images that stand on the CheXpert 8x200 lists, or all images of their patients."""
-
     if lists is None:
         raise InputError("the splits no-8x200 need the lists; name the folder of CheXpert 8x200 with --lists")
     listed = read_lists(lists).images
@@ -191,9 +191,6 @@ def _on_lists(frame: pd.DataFrame, lists: Path | None, *, by_patient: bool) -> f
     if by_patient:
         known = frame["patient"].isin(frame.loc[known, "patient"])
     return frozenset(frame.loc[known, "image"])
-
-
-KS = (5, 10, 50, 100)  # the paper's text says 100 where its tables say 50
 
 
 @dataclass(frozen=True, kw_only=True)

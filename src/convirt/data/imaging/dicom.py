@@ -35,7 +35,7 @@ REPAIR_EQUAL_CHANNELS = "colour with equal channels made grey"
 REPAIR_FAINT_COLOUR = "colour of one or two levels made grey"
 REPAIR_PADDING = "padding value that covers the whole image, ignored"
 REPAIR_PHOTOMETRIC = "photometric interpretation missing or oddly spelt, one sample a pixel taken as grey"
-REPAIR_NUMBER = "number of the header that none can be, the usual one taken"
+REPAIR_NUMBER = "number of the header missing or impossible, the usual one taken"
 REPAIR_STRAY = "stray pixels far outside the range of all others, which do not set the range"
 REPAIR_SHAPE = "presentation LUT shape that contradicts the photometric interpretation, ignored"
 REPORT_BURNED_IN = "burned-in annotation, says the file"
@@ -48,6 +48,7 @@ and half a level for the rounding of RGB."""
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420")
+_THREE_CHANNELS = tuple(word for word in _COLOUR if word != "PALETTE COLOR")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # By the start of the SOP class, the longest first where one is the start of another (PS3.4, annex B.5).
 _WITHOUT_PIXELS = {
@@ -118,7 +119,7 @@ def _read(data: bytes, choice: Choice, recipe: dict[str, Any] | None) -> Pixels:
     mended = _mend_numbers(dataset)
     odd = _mend_photometric(dataset)
     frame = _screen(dataset, Choice(frame=recipe["frame"]) if recipe and "frame" in recipe else choice)
-    repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd + [REPAIR_NUMBER] * mended
+    repairs = _marks(dataset) + [REPAIR_PHOTOMETRIC] * odd + [f"{REPAIR_NUMBER}: {name}" for name in mended]
     stored_HW = _one_channel(dataset, stored_values(dataset, frame, repairs), repairs)
     if not stored_HW.size or not np.isfinite(stored_HW).all():
         raise Unreadable("DICOM that cannot be decoded", "pixels that are no numbers")
@@ -160,40 +161,40 @@ def _known_name(value: Any) -> str:
     return name if name != str(value) else "unknown UID"
 
 
-def _mend_numbers(dataset: pydicom.Dataset) -> bool:
+def _mend_numbers(dataset: pydicom.Dataset) -> list[str]:
     """Put usual numbers where the header has none or impossible ones, so that whole pixels are read.
 
     Returns:
-        Whether there were any.
+        The names of these numbers.
     """
     if not any(name in dataset for name in _PIXELS):
-        return False
+        return []
     allocated = _whole(dataset, "BitsAllocated") or 16
-    grey = str(dataset.get("PhotometricInterpretation", "")) not in _COLOUR or "PALETTE" in str(
-        dataset.PhotometricInterpretation
-    )
-    usual = {  # the values that a reader can work with, and the one that is taken otherwise
-        "SamplesPerPixel": (range(1, 1 << 16), 1 if grey else 3),
+    colour = str(dataset.get("PhotometricInterpretation", "")) in _THREE_CHANNELS
+    needed = {  # the values that a reader can work with, and the one that is taken otherwise
+        "SamplesPerPixel": (range(1, 1 << 16), 3 if colour else 1),
         "BitsStored": (range(1, allocated + 1), allocated),
         "PixelRepresentation": (range(2), 0),
-        "NumberOfFrames": (range(1, 1 << 31), None),
-        "HighBit": (range(allocated), None),
-        "PixelPaddingValue": (range(-(1 << 31), 1 << 32), None),
-        "PixelPaddingRangeLimit": (range(-(1 << 31), 1 << 32), None),
     }
-    mended = False
-    for name, (possible, otherwise) in usual.items():
+    optional = {
+        "NumberOfFrames": range(1, 1 << 31),
+        "HighBit": range(allocated),
+        "PixelPaddingValue": range(-(1 << 31), 1 << 32),
+        "PixelPaddingRangeLimit": range(-(1 << 31), 1 << 32),
+    }
+    mended = []
+    for name, (possible, otherwise) in (
+        needed | {name: (possible, None) for name, possible in optional.items()}
+    ).items():
         value = _whole(dataset, name)
-        if name not in dataset:
-            continue
         if value is not None and value in possible:
             setattr(dataset, name, value)  # perhaps written as text, `0.0`
-            continue
-        mended = True
-        if otherwise is None:
-            delattr(dataset, name)
-        else:
+        elif otherwise is not None:
             setattr(dataset, name, otherwise)
+            mended.append(name)
+        elif name in dataset:
+            delattr(dataset, name)
+            mended.append(name)
     if "PixelPaddingValue" not in dataset:
         dataset.pop("PixelPaddingRangeLimit", None)
     return mended

@@ -311,6 +311,10 @@ def read_ahead(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises again for each that ends
         for reader in readers:
+            reader.join(timeout=0.2)
+        if not any(reader.exitcode for reader in readers):  # all are well: the error is another's
+            raise
+        for reader in readers:
             reader.kill()  # the rest would be waited for at exit
         raise InputError(
             "a process that reads batches ahead was killed, perhaps for want of memory; what was saved is intact: "

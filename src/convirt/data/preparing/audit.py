@@ -20,6 +20,7 @@ from rich.table import Table
 
 from convirt.atomic import atomic_file
 from convirt.data.reports import Report
+from convirt.data.reports.parsing import HEADINGS
 
 EXCLUDED = "excluded by filter"
 LISTED = 1000
@@ -70,10 +71,12 @@ class Words:
     """How many reports kept so many three-hundredths of their words."""
 
     def add(self, report: Report) -> None:
-        """Enter one report."""
+        """Enter one report; one without a word has no share."""
         self.kept.update(report.words_kept)
         self.cut.update(report.words_cut)
-        self.shares[str(int(_STEPS * report.kept_share))] += 1
+        kept, total = report.account
+        if total:
+            self.shares[str(_STEPS * kept // total)] += 1
 
     def merge(self, other: Mapping[str, Mapping[str, int]]) -> None:
         """Enter what another process counted."""
@@ -81,7 +84,9 @@ class Words:
             getattr(self, name).update(counts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `audit.json` holds."""
+        """Return what `audit.json` holds; nothing where no report was read (a corpus made again)."""
+        if not self.shares:
+            return {}
         return {
             "reports": self.shares.total(),
             "kept": dict(sorted(self.kept.items())),
@@ -106,7 +111,8 @@ class Words:
         if not few:
             return ""
         head = f"{few} of {self.shares.total()} reports kept less than a third of their words"
-        lost = ", ".join(f"{name or 'before the first heading'} {count}" for name, count in self.cut.most_common(3))
+        most = [item for item in self.cut.most_common(4) if item[0] != HEADINGS][:3]
+        lost = ", ".join(f"{name or 'before the first heading'} {count}" for name, count in most)
         if self.median < 33:
             return (
                 f"{head}, half of all at most {self.median} %: headings of this archive may be unknown, see --lexicon "
@@ -167,9 +173,9 @@ class Audit:
         self.words.add(report)
         for rule in report.rules:
             self.enter(Entry(fate="noted", row=row, reason=rule, image=image))
-        if int(_STEPS * report.kept_share) < 100:
-            kept = sum(report.words_kept.values())
-            detail = f"{kept} of {kept + sum(report.words_cut.values())} words"
+        kept, total = report.account
+        if 3 * kept < total:
+            detail = f"{kept} of {total} words"
             self.enter(Entry(fate="noted", row=row, reason=LITTLE_KEPT, image=image, detail=detail))
 
     def enter(self, entry: Entry) -> None:

@@ -33,8 +33,9 @@ def names_patient(source: str, patient: str) -> bool:
 
     Ids of one or two characters stand in any path; they are not looked for.
     """
-    edge = r"\d" if patient.isdigit() else r"[^\W_]"
-    return len(patient) > 2 and re.search(f"(?<!{edge}){re.escape(patient)}(?!{edge})", source) is not None
+    digits = patient.isdigit()  # which may stand there with other leading zeros than in the table
+    edge, name = (r"\d", f"0*{patient.lstrip('0')}") if digits else (r"[^\W_]", re.escape(patient))
+    return len(patient) > 2 and re.search(f"(?<!{edge}){name}(?!{edge})", source) is not None
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,10 @@ class Report:
     """Words of the other sections, `` before the first heading, and `headings`; with those kept, all of the report."""
 
     @property
-    def kept_share(self) -> float:
-        """Kept words as a share of all but the headings; 1 where there is none."""
+    def account(self) -> tuple[int, int]:
+        """Kept words, and all words but those of headings."""
         kept = sum(self.words_kept.values())
-        cut = sum(number for name, number in self.words_cut.items() if name != HEADINGS)
-        return kept / (kept + cut) if kept + cut else 1.0
+        return kept, kept + sum(number for name, number in self.words_cut.items() if name != HEADINGS)
 
 
 def parse_report(report: str, lexicon: Lexicon = ENGLISH, *, edit: Callable[[str], str] | None = None) -> Report:

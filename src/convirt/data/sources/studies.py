@@ -22,7 +22,7 @@ from convirt.data.preparing.options import Options
 from convirt.data.preparing.pairs import PairContent, PairPlan, Read, Row, is_usable, make_content, read_image
 from convirt.data.sources.counts import Comparison, Figure, compare, notes, to_table
 from convirt.data.sources.texts import Place
-from convirt.data.splits import respelt, split_by_patient
+from convirt.data.splits import canonical_id, respelt, split_by_patient
 from convirt.errors import InputError
 
 T = TypeVar("T")
@@ -191,7 +191,7 @@ def plan_studies(
             continue
         images = studies.setdefault(row.study, {row.source: row})
         first = next(iter(images.values()))
-        if first.patient != row.patient:
+        if canonical_id(first.patient) != canonical_id(row.patient):
             detail = f"the patient of row {first.number} is another"
             audit.drop(row.number, "study of two patients", image=row.image, detail=detail, failure=True)
         elif (same := images.setdefault(row.source, row)) is not row:
