@@ -44,7 +44,7 @@ _ROW = pa.schema(
             (name, pa.string())
             for name in ("digest", "pair_id", "patient_id", "split", "view", "source", "sha256", "text")
         ),
-        ("look", pa.uint64()),
+        ("look", pa.binary(16)),
         ("sentences", pa.list_(pa.string())),
         ("attributes", pa.string()),
     ]
@@ -68,16 +68,18 @@ class Index:
     vectors_ND: np.ndarray
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Index":
-        """Open an index.
+    def open(cls, folder: str | Path, *, unfinished: bool = False) -> "Index":
+        """Open an index; `unfinished`: even one that is being changed, whose words and calibration are not its own.
 
         Raises:
-            InputError: There is none, it is empty or damaged, or another version wrote it.
+            InputError: There is none, it is empty, damaged or unfinished, or another version wrote it.
         """
         folder = Path(folder)
         about = _about(folder)
         if about is None:
             raise InputError(f"{folder} is no index; make one with `convirt index RUN CORPUS --out {folder}`")
+        if about["unfinished"] and not unfinished:
+            raise InputError(f"{folder} is being changed, or was cut off; give the same `convirt index` again")
         try:
             rows = pa.concat_tables(
                 [_ROW.empty_table(), *(pq.read_table(part / "rows.parquet") for part in _parts(folder))]
@@ -140,37 +142,39 @@ def index_corpus(run: Path, corpus: Path, out: Path, *, prune: bool = False) -> 
         about = _about(out) or {"format": FORMAT, "gone": []}
         if about.get("weights", weights) != weights:
             raise InputError(f"{out} was made with another model than {run}; choose another --out, or that model")
-        about |= {"run": str(run.resolve()), "weights": weights}
+        about |= {"run": str(run.resolve()), "weights": weights, "unfinished": True}
         write_json(out / "index.json", about)
         model = load(run)
         space = "features" if model.shared_dim is None or model.text_encoder is None else "shared"
         known = _digests(out)
-        alive = {pair: digest for pair, digest in known if digest not in set(about["gone"])}
+        gone, seen, fresh = set(about["gone"]), set(), []
+        alive: dict[str, set[str]] = {}  # more than one after a change that was cut off
+        for pair_id, digest in known:
+            if digest not in gone:
+                alive.setdefault(pair_id, set()).add(digest)
         made = {digest for _, digest in known}
         counts = {"there": 0, "added": 0, "changed": 0, "removed": 0}
-        gone, seen, fresh = set(about["gone"]), set(), []
         for number in range(len(source)):
             pair = source.pair(number)
             digest = _digest(pair)
             seen.add(pair.pair_id)
-            before = alive.get(pair.pair_id)
-            counts["there" if before == digest else "changed" if before else "added"] += 1
-            gone.discard(digest)
-            if before and before != digest:
-                gone.add(before)
+            before = alive.get(pair.pair_id, set())
+            counts["there" if before == {digest} else "changed" if before else "added"] += 1
+            gone = (gone | before) - {digest}
             if digest not in made:
                 fresh.append(number)
         if prune:
-            removed = {digest for pair, digest in alive.items() if pair not in seen}
+            removed = [digests for pair_id, digests in alive.items() if pair_id not in seen]
             counts["removed"] = len(removed)
-            gone |= removed
+            gone = gone.union(*removed)
         for start in range(0, len(fresh), PAIRS_A_PART):
             pairs = [source.pair(number) for number in fresh[start : start + PAIRS_A_PART]]
             _write_part(out, pairs, model, space)
-        write_json(out / "index.json", {**about, "space": space, "gone": sorted(gone)})
-        index = Index.open(out)
-        write_json(out / "index.json", {**index.about, "chance": _calibrate(index, model, space)})
+        about |= {"space": space, "gone": sorted(gone)}
+        write_json(out / "index.json", about)
+        index = Index.open(out, unfinished=True)
         _write_words(index)
+        write_json(out / "index.json", {**about, "chance": _calibrate(index, model, space), "unfinished": False})
     return counts
 
 
@@ -245,12 +249,13 @@ def _write_part(out: Path, pairs: Sequence[Pair], model: Model, space: Any) -> N
         pq.write_table(pa.Table.from_pylist(rows, schema=_ROW), part / "rows.parquet")
 
 
-def look(values_HW: np.ndarray) -> int:
-    """Sixty-four signs of horizontal differences of a tiny version: near-duplicates differ in few (dHash)."""
+def look(values_HW: np.ndarray) -> bytes:
+    """128 signs of the differences of a tiny version, across and down: near-duplicates differ in few (dHash)."""
     scale = 255 / np.iinfo(values_HW.dtype).max
-    small = Image.fromarray((values_HW * scale).astype(np.uint8)).resize((9, 8), Image.Resampling.BOX)
+    small = Image.fromarray((values_HW * scale).astype(np.uint8)).resize((9, 9), Image.Resampling.BOX)
     cells = np.asarray(small, dtype=np.int16)
-    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
+    signs = np.concatenate([cells[:8, 1:] > cells[:8, :-1], cells[1:, :8] > cells[:-1, :8]])
+    return np.packbits(signs).tobytes()
 
 
 def _calibrate(index: Index, model: Model, space: str) -> dict[str, list[float]]:

@@ -1,24 +1,57 @@
-"""What is typed into the box: words, words that are not wanted, and filters.
+"""What is asked: words, words that are not wanted, filters; and what is shown of the answer.
 
     right effusion -pneumothorax modality:DX,CR sex:F date:2024.. -split:train view:"PA erect"
 
 `-word` draws away from a word, softly; `key:value` and `-key:value` keep rows in or out, for certain. A value may list
-several with commas, or be a range `low..high` whose ends may be left open; numbers compare as numbers.
+several with commas, or be a range `low..high` of numbers, dates or
+ages whose ends may be left open.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import pyarrow as pa
+import tyro
 
 from convirt.errors import InputError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 COLUMNS = {"patient": "patient_id", "study": "pair_id", "split": "split", "view": "view"}
 """Keys that are no attributes, and their columns."""
+_DATE = re.compile(r"(?:19|20)\d\d-?\d\d-?\d\d")
+_DATE_PART = re.compile(r"(?:19|20)\d\d(?:-?\d\d){0,2}")
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_A_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 _TOKEN = re.compile(r'(-?)(?:([A-Za-z_][\w.-]*):(?=\S))?(?:"([^"]*)"|(\S+))')
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What is shown of what is found."""
+
+    k: int = 10
+    """How many results at most."""
+    by: Literal["both", "vectors", "words"] = "both"
+    """What ranks: `vectors`, the `words` of the reports (BM25), or `both`, fused by reciprocal rank."""
+    group: Literal["study", "patient", "none"] = "study"
+    """What is shown once, by its best image: each study, each patient; `none` also shows near-duplicates."""
+    own_patient: bool = False
+    """Show the image's own patient too."""
+    everything: bool = False
+    """Show results that are no better than chance too."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"k must be at least 1, got {self.k}")
+
+
+DEFAULTS = SearchOptions()
+SharedOptions = Annotated[SearchOptions, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +71,8 @@ class Filter:
             return False
         if self.values:
             return value.strip().casefold() in self.values
-        return (not self.low or _compare(value, self.low) >= 0) and (not self.high or _compare(value, self.high) <= 0)
+        low, high = _compare(value, self.low), _compare(value, self.high)
+        return low is not None and high is not None and (not self.low or low >= 0) and (not self.high or high <= 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +116,26 @@ def _filter(key: str, value: str, *, out: bool) -> Filter:
     return Filter(key=key, values=values, out=out)
 
 
-def _compare(one: str, other: str) -> int:
-    """-1, 0 or 1; a date `20240305` or `2024-03-05` is compared as far as the other goes: `..2024` holds all of it."""
+def _compare(value: str, end: str) -> int | None:
+    """-1, 0 or 1 for a value below, at or above the end of a range; None if the two cannot be compared.
+
+    A date (`20240305`, `2024-03-05`) is compared as far as the end goes, so that `..2024` holds all of 2024; an age may
+    be DICOM's (`041Y`), in years; else both are numbers.
+    """
+    if not end:
+        return 0
+    if _DATE.fullmatch(value) and _DATE_PART.fullmatch(end):
+        digits, part = value.replace("-", ""), end.replace("-", "")
+        return (digits[: len(part)] > part) - (digits[: len(part)] < part)
     try:
-        first, second = float(one), float(other)
-        if len(one) == 8 and len(other) in (4, 6) and one.isdigit() and other.isdigit():
-            first = float(one[: len(other)])
-        return (first > second) - (first < second)
+        age = _AGE.fullmatch(value)
+        number = int(age[1]) / _A_YEAR[age[2]] if age else float(value)
+        return (number > float(end)) - (number < float(end))
     except ValueError:
-        cut = one[: len(other)]
-        return (cut > other) - (cut < other)
+        return None
 
 
-def passing(rows: pa.Table, filters: tuple[Filter, ...]) -> np.ndarray:
+def passing(rows: "pa.Table", filters: tuple[Filter, ...]) -> np.ndarray:
     """Which rows of an index pass all filters, bool [N].
 
     Raises:

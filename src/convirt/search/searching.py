@@ -15,7 +15,7 @@ from convirt.data.reports.parsing import words
 from convirt.errors import InputError
 from convirt.model import Model
 from convirt.search.index import Index, import_engines, pairs_of, read_words
-from convirt.search.query import Query, passing
+from convirt.search.query import DEFAULTS, Query, SearchOptions, passing
 
 RANK_CONSTANT = 60
 """k of reciprocal rank fusion, 1 / (k + rank) (Cormack et al. 2009)."""
@@ -25,8 +25,8 @@ CANDIDATES = 1000
 LIKELY = 95
 """Percentile, among scores by chance, below which a result is no answer."""
 _SHOWN = ["pair_id", "patient_id", "source", "view", "split"]
-ALIKE = 2
-"""Of 64 signs of a picture's look: near-duplicates differ in at most so many."""
+ALIKE = 3
+"""Of 128 signs of a picture's look: near-duplicates differ in at most so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,11 @@ class Hit:
     source: str
     view: str
     split: str
-    score: float
-    """Cosine of the image with the query; of words alone, 0."""
+    score: float | None
+    """Cosine of the image with the query; None where words alone ranked."""
     percentile: int | None
-    """Share of scores by chance (images and queries of other patients) below this one, per cent."""
+    """Share of scores by chance (images and queries of other patients) below this one, per cent; None where it was not
+    measured: for words alone, an image together with words, and unwanted words."""
     sentence: str = ""
     """The sentence of its report that is closest to the query."""
     by: str = ""
@@ -53,6 +54,15 @@ class Hit:
     def to_json(self) -> dict[str, Any]:
         """Its values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The answer to a query."""
+
+    hits: list[Hit]
+    left_out: dict[str, int]
+    """Studies that are not shown, by reason."""
 
 
 class Searcher:
@@ -74,55 +84,48 @@ class Searcher:
         self._words = read_words(index)
         self._patients_N = index.rows.column("patient_id").to_numpy(zero_copy_only=False).astype(str)
 
-    def search(
-        self,
-        query: Query,
-        image: Path | None = None,
-        *,
-        k: int = 10,
-        by: Literal["both", "vectors", "words"] = "both",
-        group: Literal["study", "patient", "none"] = "study",
-        own_patient: bool = False,
-        everything: bool = False,
-    ) -> list[Hit]:
-        """Return the best results, best first; none if nothing is better than chance.
+    def search(self, query: Query, image: Path | None = None, options: SearchOptions = DEFAULTS) -> Found:
+        """Find the best results, best first; none if nothing is better than chance.
 
         Args:
             query: Words, unwanted words and filters.
-            image: A PNG, JPEG or DICOM file to look for, alone or with words.
-            k: How many at most.
-            by: What ranks: vectors, the reports' words, or both, fused. An image alone is looked for by vectors.
-            group: What is shown once, by its best image.
-            own_patient: Show the patient of an image that the index holds too.
-            everything: Show results that are no better than chance.
+            image: A PNG, JPEG or DICOM file to look for, alone or with words; alone it is looked for by vectors.
+            options: What is shown.
 
         Raises:
             InputError: There is nothing to look for, or the model or the index lacks what it takes.
         """
         if not query.words and image is None:
             raise InputError("there is nothing to look for; give --text, --image or both")
+        by, left_out = options.by, dict[str, int]()
         if by == "words" and not query.words:
             raise InputError("by words needs words; give --text")
         passes_N = passing(self.index.rows, query.filters)
-        if image is not None and not own_patient:
-            passes_N &= ~np.isin(self._patients_N, self._owners(image))
+        if image is not None and not options.own_patient:
+            own_N = passes_N & np.isin(self._patients_N, self._owners(image))
+            left_out["of the image's own patient"] = len(set(self._pair_N[own_N].tolist()))
+            passes_N &= ~own_N
         if not passes_N.any():
-            return []
+            return Found(hits=[], left_out=left_out)
         ranked: dict[str, dict[int, int]] = {}
-        scores_N = np.zeros(len(self.index.rows), dtype=np.float32)
+        vector = None
         if by != "words":
             vector = self._vector(query, image)
-            order, scores = self._nearest(vector, passes_N)
-            scores_N[order] = scores
-            ranked["vectors"] = _ranks(self._pair_N[order])
+            ranked["vectors"] = _ranks(self._pair_N[self._nearest(vector, passes_N)])
         if by != "vectors" and query.words:
             ranked["words"] = _ranks(self._by_words(query, passes_N))
-        kind = "image" if image is not None else "text"
-        hits = self._hits(ranked, scores_N, passes_N, kind if by != "words" else "")
-        if not everything and by != "words":
-            named = set(ranked.get("words", {}))
-            hits = [hit for hit in hits if hit[1].percentile is None or hit[1].percentile >= LIKELY or hit[0] in named]
-        return self._with_sentences(_thinned(hits, self.index, group)[:k], query.words)
+        # Chance was measured for whole queries of one kind; of others no percentile is known.
+        plain = not query.unwanted and (image is None or not query.words)
+        kind = ("image" if image is not None else "text") if plain and vector is not None else ""
+        hits = self._hits(ranked, vector, passes_N, kind)
+        if not options.everything:
+            likely = [
+                hit for hit in hits if hit[1].percentile is None or hit[1].percentile >= LIKELY or "words" in hit[1].by
+            ]
+            left_out["no better than chance"] = len(hits) - len(likely)
+            hits = likely
+        shown = self._with_sentences(_thinned(hits, self.index, options.group)[: options.k], query.words)
+        return Found(hits=shown, left_out={reason: count for reason, count in left_out.items() if count})
 
     def _owners(self, image: Path) -> list[str]:
         """Patients of the index that have this very file."""
@@ -144,14 +147,13 @@ class Searcher:
         vector = np.sum(parts, axis=0)
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), dtype=np.float32)
 
-    def _nearest(self, vector_D: np.ndarray, passes_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that pass and are nearest, best first, and their scores: exact, whatever the filter leaves."""
+    def _nearest(self, vector_D: np.ndarray, passes_N: np.ndarray) -> np.ndarray:
+        """Rows that pass and are nearest, best first: exact, whatever the filter leaves."""
         faiss, _ = import_engines()
         number = min(CANDIDATES, int(passes_N.sum()))
         selector = None if passes_N.all() else faiss.IDSelectorBitmap(np.packbits(passes_N, bitorder="little"))
         asked = {"params": faiss.SearchParameters(sel=selector)} if selector is not None else {}
-        scores, rows = self._flat.search(vector_D[None], number, **asked)
-        return rows[0], scores[0]
+        return np.asarray(self._flat.search(vector_D[None], number, **asked)[1][0])
 
     def _by_words(self, query: Query, passes_N: np.ndarray) -> np.ndarray:
         """Pairs whose reports hold words of the query, best first."""
@@ -165,24 +167,25 @@ class Searcher:
         return order[scores_P[order] > 0]
 
     def _hits(
-        self, ranked: dict[str, dict[int, int]], scores_N: np.ndarray, passes_N: np.ndarray, kind: str
+        self, ranked: dict[str, dict[int, int]], vector_D: np.ndarray | None, passes_N: np.ndarray, kind: str
     ) -> list[tuple[int, Hit, int]]:
-        """Pair, result and row of every candidate, best first."""
+        """Pair, result and row of every candidate, best first; without a vector the first image stands for a pair."""
         fused: dict[int, float] = {}
         for ranks in ranked.values():
             for pair, rank in ranks.items():
                 fused[pair] = fused.get(pair, 0.0) + 1 / (RANK_CONSTANT + rank)
-        best: dict[int, int] = {}
-        for row in np.flatnonzero(passes_N & np.isin(self._pair_N, list(fused))).tolist():
+        best: dict[int, tuple[float, int]] = {}
+        rows = np.flatnonzero(passes_N & np.isin(self._pair_N, list(fused)))
+        scores = np.zeros(len(rows)) if vector_D is None else self.index.vectors_ND[rows].astype(np.float32) @ vector_D
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             pair = int(self._pair_N[row])
-            if pair not in best or scores_N[row] > scores_N[best[pair]]:
-                best[pair] = row
+            if pair not in best or score > best[pair][0]:
+                best[pair] = score, row
         chance = self.index.about.get("chance", {}).get(kind)
         hits = []
         for pair in sorted(best, key=lambda pair: (-fused[pair], pair)):
-            row = best[pair]
+            score, row = best[pair]
             (about,) = self.index.rows.slice(row, 1).select(_SHOWN).to_pylist()
-            score = round(float(scores_N[row]), 4)
             hit = Hit(
                 rank=0,
                 study=about["pair_id"],
@@ -190,8 +193,8 @@ class Searcher:
                 source=about["source"],
                 view=about["view"],
                 split=about["split"],
-                score=score,
-                percentile=int(np.searchsorted(chance, score)) if chance and score else None,
+                score=None if vector_D is None else round(score, 4),
+                percentile=int(np.searchsorted(chance, score)) if chance else None,
                 by=", ".join(f"{name} {ranks[pair]}" for name, ranks in ranked.items() if pair in ranks),
             )
             hits.append((pair, hit, row))
@@ -219,18 +222,20 @@ def _thinned(
     hits: Sequence[tuple[int, Hit, int]], index: Index, group: Literal["study", "patient", "none"]
 ) -> list[tuple[Hit, int]]:
     """Show each patient once, if asked for, and fold near-duplicates into the best of them."""
-    looks = index.rows.column("look").to_numpy()
+    looks = index.rows.column("look").to_pylist()
     kept: list[tuple[Hit, int]] = []
     patients: set[str] = set()
     for _, hit, row in hits:
         if group == "patient" and hit.patient in patients:
             continue
-        twin = next(
-            (n for n, (_, other) in enumerate(kept) if int(looks[row] ^ looks[other]).bit_count() <= ALIKE), None
-        )
+        twin = next((n for n, (_, other) in enumerate(kept) if _differences(looks[row], looks[other]) <= ALIKE), None)
         if twin is not None and group != "none":
             kept[twin] = replace(kept[twin][0], folded=kept[twin][0].folded + 1), kept[twin][1]
             continue
         patients.add(hit.patient)
         kept.append((hit, row))
     return kept
+
+
+def _differences(one: bytes, other: bytes) -> int:
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()

@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from convirt.errors import InputError
+from convirt.search.query import DEFAULTS, SharedOptions
 
 
 def embed(
@@ -72,13 +72,9 @@ def search(
     *,
     text: str = "",
     image: Path | None = None,
-    k: int = 10,
-    by: Literal["both", "vectors", "words"] = "both",
-    group: Literal["study", "patient", "none"] = "study",
-    own_patient: bool = False,
-    everything: bool = False,
     run: Path | None = None,
     as_json: bool = False,
+    options: SharedOptions = DEFAULTS,
 ) -> None:
     """Search an index by sentence, by image, or by both.
 
@@ -90,13 +86,9 @@ def search(
         text: Words; `-word` draws away from one; `key:value` and `-key:value` keep images in or out, by split, view,
             patient, study or an attribute of the corpus, with `a,b` for several values and `low..high` for a range.
         image: PNG, JPEG or DICOM file to look for. Studies of its own patient are left out if the index has that file.
-        k: How many results at most.
-        by: What ranks: `vectors`, the `words` of the reports (BM25), or `both`, fused by reciprocal rank.
-        group: What is shown once: each study, each patient; `none` also shows near-duplicates.
-        own_patient: Show the image's own patient too.
-        everything: Show results that are no better than chance too.
         run: Where the run of the index lies now.
         as_json: Print JSON.
+        options: What is shown.
 
     Raises:
         InputError: No index there, nothing to look for, an unknown filter, or another model.
@@ -105,25 +97,39 @@ def search(
     from convirt.search.query import parse_query
     from convirt.search.searching import LIKELY, Searcher
 
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}")
     query = parse_query(text)
     opened = Index.open(index)
     searcher = Searcher(opened, opened.model(run))
-    hits = searcher.search(query, image, k=k, by=by, group=group, own_patient=own_patient, everything=everything)
+    found = searcher.search(query, image, options)
     if as_json:
         about = {"index": str(index), "weights": opened.about["weights"], "images": len(opened.rows)}
-        print(json.dumps({**about, "hits": [hit.to_json() for hit in hits]}, indent=1))
+        hits = [hit.to_json() for hit in found.hits]
+        print(json.dumps({**about, "left_out": found.left_out, "hits": hits}, indent=1))
         return
     console = Console()
-    if not hits:
-        console.print(f"nothing here is better than {LIKELY} % of chance; --everything shows it all the same")
+    for reason, count in found.left_out.items():
+        how = (
+            f"below {LIKELY} % of chance; --everything shows them" if "chance" in reason else "--own-patient shows them"
+        )
+        console.print(f"{count:,} studies left out, {reason} ({how})")
+    if not found.hits:
+        console.print(
+            "nothing is left to show" if found.left_out else "no image passes the filters, or holds the words"
+        )
         return
-    table = Table(title=f"{len(hits)} of {len(opened.rows):,} images", title_justify="left")
+    table = Table(title=f"{len(found.hits)} of {len(opened.rows):,} images", title_justify="left")
     for heading in ("", "study", "image", "score", "of chance below", "closest sentence of its report", "ranked by"):
         table.add_column(heading, justify="right" if heading in ("", "score", "of chance below") else "left")
-    for hit in hits:
+    for hit in found.hits:
         percentile = "" if hit.percentile is None else f"{hit.percentile} %"
         named = f"{hit.source} {hit.view}".strip() + (f" (+{hit.folded} alike)" if hit.folded else "")
-        table.add_row(str(hit.rank), hit.study, named, f"{hit.score:.3f}", percentile, hit.sentence, hit.by)
+        table.add_row(
+            str(hit.rank),
+            hit.study,
+            named,
+            "" if hit.score is None else f"{hit.score:.3f}",
+            percentile,
+            hit.sentence,
+            hit.by,
+        )
     console.print(table)

@@ -197,6 +197,8 @@ def plan_studies(
         elif (same := images.setdefault(row.source, row)) is not row:
             detail = f"first in row {same.number}"
             audit.drop(row.number, "same image twice in one pair", image=row.image, detail=detail)
+        elif first.patient != row.patient:
+            audit.respell(row.number, first.number, image=row.image)
     plans: list[PairPlan] = []
     for study, images in studies.items():
         first, *_ = members = tuple(images.values())
